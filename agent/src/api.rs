@@ -1,0 +1,1 @@
+//! The services on the agent's sockets.

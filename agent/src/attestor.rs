@@ -1,0 +1,1 @@
+//! Node attestation and workload attestation.

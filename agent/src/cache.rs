@@ -1,0 +1,1 @@
+//! Entries and SVIDs that this agent holds.

@@ -1,0 +1,1 @@
+//! SPIFFE and SPIRE wire types.

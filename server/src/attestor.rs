@@ -1,0 +1,1 @@
+//! Node attestation, the server's half.
