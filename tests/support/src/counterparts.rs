@@ -1,0 +1,101 @@
+//! Clients, tools and servers that we did not write: how a test gets them, and the record of which of them ran.
+//!
+//! Invariant: a test that can't run its counterpart says so here, never by passing in silence. The record is a file
+//! that the gate reads: one that is installed but was skipped fails it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// Appends one line to the record that `CREDENCE_COUNTERPARTS` names, and says it on standard error.
+pub fn record(name: &str, outcome: &str) {
+    eprintln!("counterpart {name}: {outcome}");
+    if let Some(path) = std::env::var_os("CREDENCE_COUNTERPARTS") {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("open the record");
+        writeln!(file, "{name}\t{outcome}").expect("write the record");
+    }
+}
+
+/// True if `program` can be started; a missing one is recorded as skipped.
+#[must_use]
+pub fn installed(name: &str, program: &str) -> bool {
+    if Command::new(program).arg("--version").output().is_ok() {
+        return true;
+    }
+    record(name, &format!("SKIPPED: {program} is not installed"));
+    false
+}
+
+/// The folder `tests/clients` of the source tree.
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients")
+}
+
+/// Runs a set-up step; its failure is recorded and returned as `None`.
+fn step(name: &str, command: &mut Command) -> Option<Output> {
+    match command.output() {
+        Ok(output) if output.status.success() => Some(output),
+        Ok(output) => {
+            record(name, &format!("SKIPPED: {command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            None
+        }
+        Err(error) => {
+            record(name, &format!("SKIPPED: {command:?}: {error}"));
+            None
+        }
+    }
+}
+
+/// The Python of a virtual environment that holds py-spiffe (gRPC C-core), made under `cache` on first use.
+pub fn python_spiffe(cache: &Path) -> Option<PathBuf> {
+    static READY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    READY
+        .get_or_init(|| {
+            const NAME: &str = "python spiffe";
+            if !installed(NAME, "python3") {
+                return None;
+            }
+            let venv = cache.join("python");
+            let python = venv.join("bin/python");
+            let requirements = clients().join("python/requirements.txt");
+            let stamp = venv.join("requirements.txt");
+            if fs::read(&stamp).ok() != fs::read(&requirements).ok() {
+                step(NAME, Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+                step(NAME, Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(&requirements))?;
+                fs::copy(&requirements, &stamp).expect("stamp the environment");
+            }
+            Some(python)
+        })
+        .clone()
+}
+
+/// The class path of the java-spiffe client, built by Maven under `cache` on first use.
+pub fn java_spiffe(cache: &Path) -> Option<String> {
+    static READY: OnceLock<Option<String>> = OnceLock::new();
+    READY
+        .get_or_init(|| {
+            const NAME: &str = "java-spiffe";
+            if !installed(NAME, "mvn") || !installed(NAME, "java") {
+                return None;
+            }
+            let build = cache.join("java");
+            let jars = build.join("lib");
+            let stamp = build.join("done");
+            if !stamp.exists() {
+                fs::create_dir_all(&build).expect("make the build folder");
+                step(
+                    NAME,
+                    Command::new("mvn")
+                        .args(["-q", "-B", "compile", "dependency:copy-dependencies"])
+                        .arg(format!("-DoutputDirectory={}", jars.display()))
+                        .arg(format!("-Dbuild.folder={}", build.display()))
+                        .current_dir(clients().join("java")),
+                )?;
+                fs::write(&stamp, "").expect("stamp the build");
+            }
+            Some(format!("{}:{}/*", build.join("classes").display(), jars.display()))
+        })
+        .clone()
+}
