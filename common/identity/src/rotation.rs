@@ -1,0 +1,79 @@
+//! When things that expire are replaced: SVIDs by their holders, authorities by the server.
+
+use std::time::Duration;
+
+use crate::Timestamp;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Something that is valid for a span of time.
+pub trait Lifetime {
+    /// The first moment at which it is valid.
+    fn not_before(&self) -> Timestamp;
+    /// The moment from which it is not valid any more.
+    fn not_after(&self) -> Timestamp;
+}
+
+/// When the holder of an SVID asks for the next one: after half of the time that was left when it arrived, moved by
+/// `jitter` (-1 to 1, clamped) times a tenth of that half, but not within the first second.
+///
+/// The time left counts, not the lifetime: backdating, and a signer that cut the end, must not move the renewal.
+pub fn renew_at(arrived: Timestamp, not_after: Timestamp, jitter: f64) -> Timestamp {
+    let half = arrived.until(not_after) / 2;
+    let jitter = if jitter.is_nan() {
+        0.0
+    } else {
+        jitter.clamp(-1.0, 1.0)
+    };
+    arrived + half.mul_f64(1.0 + jitter / 10.0).max(Duration::from_secs(1))
+}
+
+/// When the successor of an authority with this lifetime is prepared: half of it before the end, at most 30 days
+/// before, as SPIRE does.
+pub fn prepare_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    not_after - (not_before.until(not_after) / 2).min(30 * DAY)
+}
+
+/// When the prepared successor takes over: a sixth of the lifetime before the end, at most 7 days before, as SPIRE does.
+pub fn activate_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    not_after - (not_before.until(not_after) / 6).min(7 * DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn renewal_is_at_half_of_what_was_left_give_or_take_a_tenth() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        assert_eq!(renew_at(start, start + HOUR, 0.0), start + HOUR / 2);
+        assert_eq!(
+            renew_at(start, start + HOUR, 1.0),
+            start + Duration::from_secs(1980)
+        );
+        assert_eq!(
+            renew_at(start, start + HOUR, -7.0),
+            start + Duration::from_secs(1620)
+        );
+        assert_eq!(renew_at(start, start + HOUR, f64::NAN), start + HOUR / 2);
+    }
+
+    #[test]
+    fn renewal_is_never_within_a_second_of_the_arrival() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        for end in [start - HOUR, start, start + Duration::from_millis(1500)] {
+            assert_eq!(renew_at(start, end, -1.0), start + Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn authorities_rotate_at_spires_thresholds() {
+        let start = Timestamp::EPOCH;
+        assert_eq!(prepare_at(start, start + DAY), start + 12 * HOUR);
+        assert_eq!(activate_at(start, start + DAY), start + 20 * HOUR);
+        assert_eq!(prepare_at(start, start + 365 * DAY), start + 335 * DAY);
+        assert_eq!(activate_at(start, start + 365 * DAY), start + 358 * DAY);
+    }
+}

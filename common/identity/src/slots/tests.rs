@@ -1,0 +1,115 @@
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Span(i64, i64);
+
+impl Lifetime for Span {
+    fn not_before(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(self.0)
+    }
+
+    fn not_after(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(self.1)
+    }
+}
+
+const DAY: i64 = 86_400;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(seconds)
+}
+
+#[test]
+fn a_day_of_rotation_prepares_at_half_and_activates_at_five_sixths() {
+    let mut slots = Slots::default();
+    assert_eq!(slots.tick(at(0)), Action::PrepareNext);
+    slots.prepare(Span(0, DAY));
+    assert_eq!(slots.tick(at(0)), Action::ActivateNext);
+    slots.activate().unwrap();
+    assert_eq!(slots.active_name(), SlotName::A);
+    assert_eq!(slots.tick(at(DAY / 2 - 1)), Action::None);
+    assert_eq!(slots.wake_at(), Some(at(DAY / 2)));
+    assert_eq!(slots.tick(at(DAY / 2)), Action::PrepareNext);
+    assert_eq!(slots.next_name(), SlotName::B);
+    slots.prepare(Span(DAY / 2, DAY * 3 / 2));
+    assert_eq!(slots.tick(at(DAY / 6 * 5 - 1)), Action::None);
+    assert_eq!(slots.tick(at(DAY / 6 * 5)), Action::ActivateNext);
+    slots.activate().unwrap();
+    assert_eq!(slots.next(), Some((NextStatus::Old, &Span(0, DAY))));
+    assert_eq!(slots.activate(), Err(NotPrepared));
+    // The old one does not stand in the way of the next.
+    assert_eq!(slots.tick(at(DAY)), Action::PrepareNext);
+    assert_eq!(slots.prepare(Span(DAY, 2 * DAY)), Some(Span(0, DAY)));
+}
+
+#[test]
+fn a_backward_step_replaces_no_authority() {
+    let mut slots = Slots::restore(SlotName::A, Some(Span(0, DAY)), None);
+    assert_eq!(slots.tick(at(-40 * DAY)), Action::None);
+    slots.prepare(Span(DAY / 2, DAY * 3 / 2));
+    assert_eq!(slots.tick(at(-40 * DAY)), Action::None);
+}
+
+#[test]
+fn after_a_long_sleep_the_published_successor_takes_over_unless_it_expired_too() {
+    let slots = Slots::restore(
+        SlotName::A,
+        Some(Span(0, DAY)),
+        Some((NextStatus::Prepared, Span(DAY / 2, DAY * 3 / 2))),
+    );
+    assert_eq!(slots.tick(at(DAY * 5 / 4)), Action::ActivateNext);
+    assert_eq!(slots.tick(at(DAY * 2)), Action::PrepareNext);
+}
+
+proptest! {
+    /// Whatever the lifetimes, the times between looks, manual preparations and failures: what signs was prepared before,
+    /// nothing takes over before its time, and once there is an active authority there always is one.
+    #[test]
+    fn the_machine_keeps_its_invariant(
+        steps in prop::collection::vec((-7200i64..40_000, 600i64..200_000, 0u8..8), 1..200),
+    ) {
+        let mut slots: Slots<Span> = Slots::default();
+        let mut published: Vec<Span> = Vec::new();
+        let mut now = 1_000_000i64;
+        for (elapsed, life, what) in steps {
+            now += elapsed;
+            let before = slots.active().cloned();
+            match slots.tick(at(now)) {
+                Action::PrepareNext if what > 1 => {
+                    let authority = Span(now, now + life);
+                    published.push(authority.clone());
+                    slots.prepare(authority);
+                    prop_assert_eq!(slots.active(), before.as_ref());
+                }
+                Action::ActivateNext if what > 0 => {
+                    let next = slots.next().map(|(_, a)| a.clone()).unwrap();
+                    prop_assert!(at(now) < next.not_after());
+                    if let Some(before) = &before {
+                        prop_assert!(at(now) >= activate_at(before.not_before(), before.not_after()));
+                    }
+                    let name = slots.active_name();
+                    slots.activate().unwrap();
+                    prop_assert_eq!(slots.active(), Some(&next));
+                    prop_assert_eq!(slots.active_name(), name.other());
+                    prop_assert_eq!(slots.next(), before.as_ref().map(|b| (NextStatus::Old, b)));
+                }
+                Action::None => {
+                    prop_assert!(slots.active().is_some());
+                    // It says when to look again, and says so truly.
+                    let wake = slots.wake_at().unwrap();
+                    prop_assert!(wake > at(now));
+                    prop_assert_ne!(slots.tick(wake), Action::None);
+                    prop_assert_eq!(slots.tick(wake - Duration::from_millis(1)), Action::None);
+                }
+                // The preparation or activation failed: everything stays.
+                _ => prop_assert_eq!(slots.active(), before.as_ref()),
+            }
+            prop_assert!(before.is_none() || slots.active().is_some());
+            if let Some(active) = slots.active() {
+                prop_assert!(published.contains(active));
+            }
+        }
+    }
+}
