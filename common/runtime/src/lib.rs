@@ -1,1 +1,10 @@
-//! To be written.
+//! What every long-running part of Credence stands on: clock, supervised tasks, back-off, files, log,
+//! configuration reader, TLS with live SVIDs and the gRPC plumbing.
+//!
+//! It owns mechanisms and no policy: it knows neither entries nor agents, and no protobuf message.
+
+pub mod backoff;
+pub mod clock;
+pub mod fs;
+pub mod log;
+pub mod supervisor;
