@@ -1,0 +1,3 @@
+//! What our gRPC servers and clients share.
+
+pub mod authority;
