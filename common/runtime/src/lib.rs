@@ -6,5 +6,6 @@
 pub mod backoff;
 pub mod clock;
 pub mod fs;
+pub mod grpc;
 pub mod log;
 pub mod supervisor;
