@@ -1,0 +1,1 @@
+//! What the registry promises its callers, over the memory store.
