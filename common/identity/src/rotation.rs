@@ -8,8 +8,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Something that is valid for a span of time.
 pub trait Lifetime {
-    /// The first moment at which it is valid.
-    fn not_before(&self) -> Timestamp;
+    /// When it was made. A certificate's backdating does not count: the thresholds are measured from here.
+    fn issued_at(&self) -> Timestamp;
     /// The moment from which it is not valid any more.
     fn not_after(&self) -> Timestamp;
 }
@@ -30,13 +30,19 @@ pub fn renew_at(arrived: Timestamp, not_after: Timestamp, jitter: f64) -> Timest
 
 /// When the successor of an authority with this lifetime is prepared: half of it before the end, at most 30 days
 /// before, as SPIRE does.
-pub fn prepare_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
-    not_after - (not_before.until(not_after) / 2).min(30 * DAY)
+pub fn prepare_at(issued_at: Timestamp, not_after: Timestamp) -> Timestamp {
+    not_after - (issued_at.until(not_after) / 2).min(30 * DAY)
 }
 
 /// When the prepared successor takes over: a sixth of the lifetime before the end, at most 7 days before, as SPIRE does.
-pub fn activate_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
-    not_after - (not_before.until(not_after) / 6).min(7 * DAY)
+pub fn activate_at(issued_at: Timestamp, not_after: Timestamp) -> Timestamp {
+    not_after - (issued_at.until(not_after) / 6).min(7 * DAY)
+}
+
+/// From when on an authority that was prepared late may take over: a minute after it was published, or half of the
+/// time its predecessor had left, if that is less. SPIRE activates it at once, before any verifier has seen it.
+pub fn settled_at(prepared_at: Timestamp, predecessor_not_after: Timestamp) -> Timestamp {
+    prepared_at + (prepared_at.until(predecessor_not_after) / 2).min(Duration::from_secs(60))
 }
 
 #[cfg(test)]
@@ -75,5 +81,16 @@ mod tests {
         assert_eq!(activate_at(start, start + DAY), start + 20 * HOUR);
         assert_eq!(prepare_at(start, start + 365 * DAY), start + 335 * DAY);
         assert_eq!(activate_at(start, start + 365 * DAY), start + 358 * DAY);
+    }
+
+    #[test]
+    fn a_late_successor_settles_for_a_minute_or_half_of_what_is_left() {
+        let now = Timestamp::from_unix_seconds(1_000_000);
+        assert_eq!(settled_at(now, now + HOUR), now + Duration::from_secs(60));
+        assert_eq!(
+            settled_at(now, now + Duration::from_secs(10)),
+            now + Duration::from_secs(5)
+        );
+        assert_eq!(settled_at(now, now - HOUR), now);
     }
 }

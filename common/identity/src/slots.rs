@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::Timestamp;
-use crate::rotation::{Lifetime, activate_at, prepare_at};
+use crate::rotation::{Lifetime, activate_at, prepare_at, settled_at};
 
 /// The name of a slot, which is also part of the names of keys in a key manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,24 +114,22 @@ impl<A: Lifetime> Slots<A> {
         self.active_name.other()
     }
 
-    /// What is to be done at `now`, at the thresholds of [`prepare_at`] and [`activate_at`].
+    /// What is to be done at `now`, at the thresholds of [`prepare_at`], [`activate_at`] and [`settled_at`].
     ///
     /// A clock that went backwards asks for nothing: what is active stays active.
     pub fn tick(&self, now: Timestamp) -> Action {
-        let prepared = match &self.next {
-            Some((NextStatus::Prepared, authority)) if now < authority.not_after() => Some(authority),
-            _ => None,
-        };
-        let (prepare, activate) = match &self.active {
-            Some(active) if now < active.not_after() => {
-                let (start, end) = (active.not_before(), active.not_after());
-                (now >= prepare_at(start, end), now >= activate_at(start, end))
+        let prepared = self.prepared().filter(|authority| now < authority.not_after());
+        let active = self
+            .active
+            .as_ref()
+            .filter(|authority| now < authority.not_after());
+        match (active, prepared) {
+            (None, None) => Action::PrepareNext,
+            (None, Some(_)) => Action::ActivateNext,
+            (Some(active), None) if now >= prepare_at(active.issued_at(), active.not_after()) => {
+                Action::PrepareNext
             }
-            _ => (true, true),
-        };
-        match prepared {
-            Some(_) if activate => Action::ActivateNext,
-            None if prepare => Action::PrepareNext,
+            (Some(active), Some(prepared)) if now >= takeover_at(active, prepared) => Action::ActivateNext,
             _ => Action::None,
         }
     }
@@ -139,11 +137,25 @@ impl<A: Lifetime> Slots<A> {
     /// When `tick` will next have something to do if nothing else happens; `None` for now.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let active = self.active.as_ref()?;
-        let (start, end) = (active.not_before(), active.not_after());
-        Some(match &self.next {
-            Some((NextStatus::Prepared, authority)) => activate_at(start, end).min(authority.not_after()),
-            _ => prepare_at(start, end),
+        Some(match self.prepared() {
+            // A prepared authority that ends before its turn is replaced, but not before the active one asks for it.
+            Some(prepared) => {
+                let replaced = prepared
+                    .not_after()
+                    .max(prepare_at(active.issued_at(), active.not_after()));
+                takeover_at(active, prepared)
+                    .min(replaced)
+                    .min(active.not_after())
+            }
+            None => prepare_at(active.issued_at(), active.not_after()),
         })
+    }
+
+    fn prepared(&self) -> Option<&A> {
+        self.next
+            .as_ref()
+            .filter(|(status, _)| *status == NextStatus::Prepared)
+            .map(|(_, authority)| authority)
     }
 
     /// Puts a published authority into the next slot and returns what it displaces.
@@ -167,6 +179,11 @@ impl<A: Lifetime> Slots<A> {
             }
         }
     }
+}
+
+fn takeover_at<A: Lifetime>(active: &A, prepared: &A) -> Timestamp {
+    let threshold = activate_at(active.issued_at(), active.not_after());
+    threshold.max(settled_at(prepared.issued_at(), active.not_after()))
 }
 
 #[cfg(test)]

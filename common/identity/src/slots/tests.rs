@@ -6,7 +6,7 @@ use std::time::Duration;
 struct Span(i64, i64);
 
 impl Lifetime for Span {
-    fn not_before(&self) -> Timestamp {
+    fn issued_at(&self) -> Timestamp {
         Timestamp::from_unix_seconds(self.0)
     }
 
@@ -53,6 +53,17 @@ fn a_backward_step_replaces_no_authority() {
 }
 
 #[test]
+fn a_successor_prepared_late_waits_until_verifiers_have_seen_it() {
+    let now = DAY * 9 / 10;
+    let mut slots = Slots::restore(SlotName::A, Some(Span(0, DAY)), None);
+    assert_eq!(slots.tick(at(now)), Action::PrepareNext);
+    slots.prepare(Span(now, now + DAY));
+    assert_eq!(slots.tick(at(now + 59)), Action::None);
+    assert_eq!(slots.wake_at(), Some(at(now + 60)));
+    assert_eq!(slots.tick(at(now + 60)), Action::ActivateNext);
+}
+
+#[test]
 fn after_a_long_sleep_the_published_successor_takes_over_unless_it_expired_too() {
     let slots = Slots::restore(
         SlotName::A,
@@ -86,8 +97,9 @@ proptest! {
                 Action::ActivateNext if what > 0 => {
                     let next = slots.next().map(|(_, a)| a.clone()).unwrap();
                     prop_assert!(at(now) < next.not_after());
-                    if let Some(before) = &before {
-                        prop_assert!(at(now) >= activate_at(before.not_before(), before.not_after()));
+                    if let Some(before) = before.as_ref().filter(|before| at(now) < before.not_after()) {
+                        prop_assert!(at(now) >= activate_at(before.issued_at(), before.not_after()));
+                        prop_assert!(at(now) >= settled_at(next.issued_at(), before.not_after()));
                     }
                     let name = slots.active_name();
                     slots.activate().unwrap();
