@@ -13,7 +13,11 @@ use std::sync::OnceLock;
 pub fn record(name: &str, outcome: &str) {
     eprintln!("counterpart {name}: {outcome}");
     if let Some(path) = std::env::var_os("CREDENCE_COUNTERPARTS") {
-        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("open the record");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("open the record");
         writeln!(file, "{name}\t{outcome}").expect("write the record");
     }
 }
@@ -38,7 +42,13 @@ fn step(name: &str, command: &mut Command) -> Option<Output> {
     match command.output() {
         Ok(output) if output.status.success() => Some(output),
         Ok(output) => {
-            record(name, &format!("SKIPPED: {command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            record(
+                name,
+                &format!(
+                    "SKIPPED: {command:?}: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                ),
+            );
             None
         }
         Err(error) => {
@@ -63,7 +73,12 @@ pub fn python_spiffe(cache: &Path) -> Option<PathBuf> {
             let stamp = venv.join("requirements.txt");
             if fs::read(&stamp).ok() != fs::read(&requirements).ok() {
                 step(NAME, Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-                step(NAME, Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(&requirements))?;
+                step(
+                    NAME,
+                    Command::new(&python)
+                        .args(["-m", "pip", "install", "-q", "-r"])
+                        .arg(&requirements),
+                )?;
                 fs::copy(&requirements, &stamp).expect("stamp the environment");
             }
             Some(python)
@@ -95,7 +110,11 @@ pub fn java_spiffe(cache: &Path) -> Option<String> {
                 )?;
                 fs::write(&stamp, "").expect("stamp the build");
             }
-            Some(format!("{}:{}/*", build.join("classes").display(), jars.display()))
+            Some(format!(
+                "{}:{}/*",
+                build.join("classes").display(),
+                jars.display()
+            ))
         })
         .clone()
 }

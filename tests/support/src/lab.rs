@@ -18,11 +18,18 @@ pub struct Settings {
     pub server: String,
     /// Lines put into the `agent` block.
     pub agent: String,
+    /// Variables set for server and agents.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { key_manager: "disk", server: String::new(), agent: String::new() }
+        Self {
+            key_manager: "disk",
+            server: String::new(),
+            agent: String::new(),
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -31,6 +38,7 @@ impl Default for Settings {
 pub struct Lab {
     binary: PathBuf,
     dir: TempDir,
+    data: PathBuf,
     port: u16,
     settings: Settings,
 }
@@ -45,14 +53,30 @@ impl Lab {
     /// A lab around `binary`.
     #[must_use]
     pub fn with(binary: &str, settings: Settings) -> Self {
-        let dir = tempfile::Builder::new().prefix("credence-lab-").tempdir().expect("make a folder");
+        let dir = tempfile::Builder::new()
+            .prefix("credence-lab-")
+            .tempdir()
+            .expect("make a folder");
         // Workloads of other users must be able to reach the agent's socket.
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("find a free port")
             .port();
-        Self { binary: binary.into(), dir, port, settings }
+        let data = dir.path().join("server");
+        Self {
+            binary: binary.into(),
+            dir,
+            data,
+            port,
+            settings,
+        }
+    }
+
+    /// The server's `data_dir`: store and keys.
+    #[must_use]
+    pub fn server_data(&self) -> &Path {
+        &self.data
     }
 
     /// The lab's folder.
@@ -96,6 +120,17 @@ impl Lab {
         }
     }
 
+    fn daemon(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.envs(
+            self.settings
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        command
+    }
+
     /// Writes the server's configuration file and returns its path.
     #[must_use]
     pub fn server_config(&self) -> PathBuf {
@@ -137,8 +172,10 @@ impl Lab {
     /// Starts the server and doesn't wait.
     #[must_use]
     pub fn server_unready(&self) -> Process {
-        let mut command = Command::new(&self.binary);
-        command.args(["server", "run", "-config"]).arg(self.server_config());
+        let mut command = self.daemon();
+        command
+            .args(["server", "run", "-config"])
+            .arg(self.server_config());
         Process::spawn(command, &self.log("server"))
     }
 
@@ -173,7 +210,12 @@ impl Lab {
     /// Starts agent `name` with a fresh join token that gives it the node identity `/node/NAME`.
     #[must_use]
     pub fn agent(&self, name: &str) -> Process {
-        let printed = self.ok(&["token", "generate", "-spiffeID", &format!("spiffe://example.org/node/{name}")]);
+        let printed = self.ok(&[
+            "token",
+            "generate",
+            "-spiffeID",
+            &format!("spiffe://example.org/node/{name}"),
+        ]);
         let token = printed.split_whitespace().nth(1).expect("a token").to_owned();
         drop(self.agent_config(
             name,
@@ -188,8 +230,10 @@ impl Lab {
     /// Starts agent `name` from the configuration that is there, and doesn't wait.
     #[must_use]
     pub fn agent_again(&self, name: &str) -> Process {
-        let mut command = Command::new(&self.binary);
-        command.args(["agent", "run", "-config"]).arg(self.dir.path().join(name).join("agent.conf"));
+        let mut command = self.daemon();
+        command
+            .args(["agent", "run", "-config"])
+            .arg(self.dir.path().join(name).join("agent.conf"));
         Process::spawn(command, &self.log(name))
     }
 
@@ -197,7 +241,11 @@ impl Lab {
     #[must_use]
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.binary);
-        command.arg("server").args(arguments).arg("-socketPath").arg(self.server_socket());
+        command
+            .arg("server")
+            .args(arguments)
+            .arg("-socketPath")
+            .arg(self.server_socket());
         command.output().expect("run the command line")
     }
 
@@ -219,7 +267,11 @@ impl Lab {
     #[must_use]
     pub fn agent_cli(&self, name: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.binary);
-        command.arg("agent").args(arguments).arg("-socketPath").arg(self.agent_socket(name));
+        command
+            .arg("agent")
+            .args(arguments)
+            .arg("-socketPath")
+            .arg(self.agent_socket(name));
         command.output().expect("run the command line")
     }
 
@@ -229,11 +281,22 @@ impl Lab {
         let parent = format!("spiffe://example.org/node/{node}");
         let id = format!("spiffe://example.org/{name}");
         let selector = format!("unix:uid:{uid}");
-        let mut arguments =
-            vec!["entry", "create", "-parentID", &parent, "-spiffeID", &id, "-selector", &selector];
+        let mut arguments = vec![
+            "entry",
+            "create",
+            "-parentID",
+            &parent,
+            "-spiffeID",
+            &id,
+            "-selector",
+            &selector,
+        ];
         arguments.extend_from_slice(more);
         let printed = self.ok(&arguments);
-        let line = printed.lines().find(|line| line.starts_with("Entry ID")).expect("an entry id");
+        let line = printed
+            .lines()
+            .find(|line| line.starts_with("Entry ID"))
+            .expect("an entry id");
         line.split_once(": ").expect("a value").1.to_owned()
     }
 }

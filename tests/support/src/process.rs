@@ -21,12 +21,24 @@ impl Process {
     /// Starts `command` with both outputs appended to `log`.
     #[must_use]
     pub fn spawn(mut command: Command, log: &Path) -> Self {
-        let file: File = OpenOptions::new().create(true).append(true).open(log).expect("open the log");
+        let file: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("open the log");
         let from = file.metadata().expect("stat the log").len();
         let errors = file.try_clone().expect("clone the log");
-        let child =
-            command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("start the program");
-        Self { child, log: log.to_owned(), from }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .expect("start the program");
+        Self {
+            child,
+            log: log.to_owned(),
+            from,
+        }
     }
 
     /// The process id.
@@ -52,7 +64,10 @@ impl Process {
                 return;
             }
             if let Some(status) = self.child.try_wait().expect("look at the program") {
-                panic!("ended with {status} before it logged {text:?}:\n{}", self.output());
+                panic!(
+                    "ended with {status} before it logged {text:?}:\n{}",
+                    self.output()
+                );
             }
             assert!(Instant::now() < deadline, "no {text:?} within 30 s:\n{output}");
             std::thread::sleep(Duration::from_millis(10));
@@ -71,7 +86,11 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("look at the program") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "still running after {limit:?}:\n{}", self.output());
+            assert!(
+                Instant::now() < deadline,
+                "still running after {limit:?}:\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -89,7 +108,7 @@ impl Process {
     }
 
     /// `kill -9`.
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("kill the program");
         self.child.wait().expect("reap the program");
     }
