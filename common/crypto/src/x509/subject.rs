@@ -1,0 +1,157 @@
+//! Distinguished names, kept as they were encoded: issuer and subject are compared byte by byte.
+
+use std::fmt;
+
+use crate::der::{self, DerError, Reader, Writer};
+use crate::oid;
+
+/// A distinguished name: relative names in order, each the DER of its SET.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Subject {
+    relative_names: Vec<Box<[u8]>>,
+}
+
+impl Subject {
+    /// The name without any part.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// `C=US, O=SPIRE`, the subject of leaves unless something else was asked for (as SPIRE does).
+    pub fn spire() -> Self {
+        Self::empty()
+            .with(oid::COUNTRY, "US")
+            .with(oid::ORGANIZATION, "SPIRE")
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DerError> {
+        reader.sequence(|name| {
+            let mut relative_names = Vec::new();
+            while !name.is_empty() {
+                let set = name.element(der::SET)?;
+                let mut attributes = Reader::new(set.content);
+                while !attributes.is_empty() {
+                    attributes.sequence(|attribute| {
+                        attribute.content(der::OID)?;
+                        attribute.any()
+                    })?;
+                }
+                relative_names.push(set.raw.into());
+            }
+            Ok(Self { relative_names })
+        })
+    }
+
+    /// Whether the name has no part.
+    pub fn is_empty(&self) -> bool {
+        self.relative_names.is_empty()
+    }
+
+    /// The DER of the Name.
+    pub fn to_der(&self) -> Vec<u8> {
+        Writer::build(|w| w.sequence(|w| self.relative_names.iter().for_each(|name| w.raw(name))))
+    }
+
+    /// Adds a part at the end: PrintableString unless the text needs UTF-8.
+    pub(crate) fn with(mut self, attribute: &[u8], text: &str) -> Self {
+        let name = Writer::build(|w| {
+            w.nested(der::SET, |w| {
+                w.sequence(|w| {
+                    w.oid(attribute);
+                    w.directory_string(text);
+                });
+            });
+        });
+        self.relative_names.push(name.into());
+        self
+    }
+
+    /// This name with that common name, in place of those it has.
+    pub fn with_common_name(mut self, text: &str) -> Self {
+        self.relative_names
+            .retain(|name| attributes(name).all(|(kind, _)| kind != oid::COMMON_NAME));
+        self.with(oid::COMMON_NAME, text)
+    }
+
+    /// The last common name, as text.
+    pub fn common_name(&self) -> Option<String> {
+        let all = self.relative_names.iter().flat_map(|name| attributes(name));
+        let values = all
+            .filter(|(kind, _)| *kind == oid::COMMON_NAME)
+            .map(|(_, value)| value);
+        values
+            .last()
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// Type and content of each attribute in one relative name, which was read before.
+fn attributes(relative_name: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let content = der::single(relative_name, der::SET)
+        .map(|set| set.content)
+        .unwrap_or_default();
+    let mut reader = Reader::new(content);
+    std::iter::from_fn(move || {
+        reader
+            .sequence(|attribute| Ok::<_, DerError>((attribute.content(der::OID)?, attribute.any()?.content)))
+            .ok()
+    })
+}
+
+/// Last part first, as Go prints names: `CN=db,O=SPIRE,C=US`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.relative_names.iter().rev().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            for (index, (kind, value)) in attributes(name).enumerate() {
+                if index > 0 {
+                    f.write_str("+")?;
+                }
+                match kind {
+                    oid::COMMON_NAME => f.write_str("CN")?,
+                    oid::COUNTRY => f.write_str("C")?,
+                    oid::ORGANIZATION => f.write_str("O")?,
+                    [0x55, 0x04, 0x0b] => f.write_str("OU")?,
+                    [0x55, 0x04, 0x07] => f.write_str("L")?,
+                    [0x55, 0x04, 0x08] => f.write_str("ST")?,
+                    oid::SERIAL_NUMBER => f.write_str("SERIALNUMBER")?,
+                    other => f.write_str(&oid::dotted(other))?,
+                }
+                write!(f, "={}", String::from_utf8_lossy(value).escape_debug())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_name_is_replaced_not_repeated() {
+        let subject = Subject::spire().with_common_name("one").with_common_name("two");
+        assert_eq!(subject.to_string(), "CN=two,O=SPIRE,C=US");
+        assert_eq!(subject.common_name().as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn names_read_back_byte_by_byte() {
+        let der = Subject::spire().with_common_name("Zürich").to_der();
+        let read = Subject::read(&mut Reader::new(&der)).unwrap();
+        assert_eq!(read.to_der(), der);
+        assert!(
+            Subject::read(&mut Reader::new(&Subject::empty().to_der()))
+                .unwrap()
+                .is_empty()
+        );
+    }
+}
