@@ -52,6 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = tonic_prost_build::Config::new();
     config.default_package_filename("spiffe_workload");
+    // For the type URLs of `Any` and for JSON.
+    config.enable_type_names();
+    config.type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         // Sorted maps: the same content has the same bytes.
         .btree_map(".")

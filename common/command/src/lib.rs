@@ -1,0 +1,18 @@
+//! What the command lines of server and agent share: flags as Go's programs take them, the two forms of output,
+//! dates and durations as Go prints them, and the way to a socket.
+//!
+//! It owns no command and knows no API. Nothing here touches the process's own streams: a command writes to the
+//! [`Console`] it is given, so that tests can look over its shoulder.
+
+pub mod address;
+pub mod date;
+pub mod duration;
+pub mod error;
+pub mod flags;
+pub mod json;
+pub mod output;
+pub mod pem;
+
+pub use duration::GoDuration;
+pub use error::CommandError;
+pub use output::{Console, Format};
