@@ -6,8 +6,11 @@
 //! is on disk in full, in order, and no revision is ever given out twice.
 
 mod change;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod memory;
+mod sqlite;
 
 use std::fmt::{self, Debug, Display};
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use credence_identity::{Bundle, Entry, Timestamp};
 pub use change::{Change, JoinToken, Journal, Node};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// A point in the log of changes: the number of changes made since the store was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

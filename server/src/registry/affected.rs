@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use credence_identity::{Entry, SpiffeId};
+use credence_identity::{Entry, EntryId, SpiffeId, TrustDomain};
 
 use super::state::State;
 use crate::store::Change;
@@ -40,7 +40,7 @@ impl Affected {
 
     /// Notes whom the changes concern by what they begin. `state` is the one after them, `put` the ids of the
     /// entries that were put.
-    pub(super) fn note_after(&mut self, state: &State, put: &[credence_identity::EntryId]) {
+    pub(super) fn note_after(&mut self, state: &State, put: &[EntryId]) {
         let mut walk = Walk::new(state, self);
         put.iter().for_each(|id| walk.entry_of(id));
     }
@@ -72,13 +72,13 @@ impl<'a> Walk<'a> {
         self.found.agents.insert(agent.clone());
     }
 
-    fn entry_of(&mut self, id: &credence_identity::EntryId) {
+    fn entry_of(&mut self, id: &EntryId) {
         if let Some(entry) = self.state.entry(id) {
             self.entry(entry);
         }
     }
 
-    fn bundle(&mut self, domain: &credence_identity::TrustDomain) {
+    fn bundle(&mut self, domain: &TrustDomain) {
         if domain == self.state.trust_domain() {
             self.found.all = true;
         } else {

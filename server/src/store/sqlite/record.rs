@@ -1,0 +1,201 @@
+//! Rows of the tables to domain types. The way back is in `write`.
+//!
+//! Owns the check that what is on disk is valid. Texts that occur in many rows (IDs, selectors, hints) are kept once.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use credence_identity::{Bundle, Entry, EntryId, Selector, SpiffeId, Timestamp, TrustDomain};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::super::{JoinToken, Node, Row, StoreError};
+use super::bundle_json;
+
+/// Columns of `entries` in the order in which [`Records::entry`] reads and `write` fills them.
+pub(super) const ENTRY_COLUMNS: &str = "row, id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, admin, \
+     downstream, store_svid, expires_at, dns_names, hint, disable_x509_svid_prefetch, jwt_svid_include_jti, \
+     revision_number, created_at";
+
+/// Columns of `nodes`, likewise.
+pub(super) const NODE_COLUMNS: &str = "row, id, attestation_type, serial, not_after, new_serial, new_not_after, \
+     can_reattest, selectors, agent_version";
+
+/// Why one value cannot be read; the row is added by whoever knows its key.
+type Reason = String;
+
+/// Reads rows, sharing what repeats.
+#[derive(Default)]
+pub(super) struct Records {
+    ids: HashSet<SpiffeId>,
+    selectors: HashSet<Selector>,
+    texts: HashSet<Arc<str>>,
+}
+
+impl Records {
+    pub(super) fn entry(&mut self, row: &SqliteRow) -> Result<(Row, Entry), StoreError> {
+        self.read_entry(row)
+            .map_err(|reason| corrupt("entries", row, 1, reason))
+    }
+
+    fn read_entry(&mut self, row: &SqliteRow) -> Result<(Row, Entry), Reason> {
+        let entry = Entry {
+            id: parsed(text(row, 1)?)?,
+            spiffe_id: self.id(text(row, 2)?)?,
+            parent_id: self.id(text(row, 3)?)?,
+            selectors: self.selectors(text(row, 4)?)?,
+            x509_svid_ttl: number(row, 5)?,
+            jwt_svid_ttl: number(row, 6)?,
+            admin: flag(row, 7)?,
+            downstream: flag(row, 8)?,
+            store_svid: flag(row, 9)?,
+            expires_at: moment_or_none(row, 10)?,
+            dns_names: match text_or_none(row, 11)? {
+                Some(names) => self.texts(names)?,
+                None => Vec::new(),
+            },
+            hint: self.text(text(row, 12)?),
+            disable_x509_svid_prefetch: flag(row, 13)?,
+            jwt_svid_include_jti: flag(row, 14)?,
+            revision_number: value(row, 15)?,
+            created_at: Timestamp::from_unix_millis(value(row, 16)?),
+            federates_with: Vec::new(),
+        };
+        Ok((Row(number(row, 0)?), entry))
+    }
+
+    pub(super) fn node(&mut self, row: &SqliteRow) -> Result<(Row, Node), StoreError> {
+        self.read_node(row)
+            .map_err(|reason| corrupt("nodes", row, 1, reason))
+    }
+
+    fn read_node(&mut self, row: &SqliteRow) -> Result<(Row, Node), Reason> {
+        let node = Node {
+            id: self.id(text(row, 1)?)?,
+            attestation_type: self.text(text(row, 2)?),
+            serial: text(row, 3)?.to_owned(),
+            not_after: Timestamp::from_unix_millis(value(row, 4)?),
+            new_serial: text_or_none(row, 5)?.map(str::to_owned),
+            new_not_after: moment_or_none(row, 6)?,
+            can_reattest: flag(row, 7)?,
+            selectors: self.selectors(text(row, 8)?)?,
+            agent_version: self.text(text(row, 9)?),
+        };
+        Ok((Row(number(row, 0)?), node))
+    }
+
+    fn id(&mut self, text: &str) -> Result<SpiffeId, Reason> {
+        Ok(shared(&mut self.ids, parsed(text)?))
+    }
+
+    fn selectors(&mut self, list: &str) -> Result<Vec<Selector>, Reason> {
+        let read = |text: String| Ok(shared(&mut self.selectors, parsed(&text)?));
+        strings(list)?.into_iter().map(read).collect()
+    }
+
+    fn texts(&mut self, list: &str) -> Result<Vec<Arc<str>>, Reason> {
+        Ok(strings(list)?.iter().map(|text| self.text(text)).collect())
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        match self.texts.get(text) {
+            Some(held) => Arc::clone(held),
+            None => shared(&mut self.texts, text.into()),
+        }
+    }
+}
+
+/// A row of `SELECT entry_id, trust_domain FROM federations`.
+pub(super) fn federation(row: &SqliteRow) -> Result<(EntryId, TrustDomain), StoreError> {
+    let read = || Ok((parsed(text(row, 0)?)?, parsed(text(row, 1)?)?));
+    read().map_err(|reason| corrupt("federations", row, 0, reason))
+}
+
+/// A row of `SELECT trust_domain, authorities, refresh_hint, sequence_number FROM bundles`.
+pub(super) fn bundle(row: &SqliteRow) -> Result<Bundle, StoreError> {
+    let read = || {
+        let (x509_authorities, jwt_authorities) = bundle_json::decode(text(row, 1)?)?;
+        let refresh_hint: Option<i64> = value(row, 2)?;
+        Ok(Bundle {
+            trust_domain: parsed(text(row, 0)?)?,
+            x509_authorities,
+            jwt_authorities,
+            refresh_hint: refresh_hint.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+            sequence_number: number(row, 3)?,
+        })
+    };
+    read().map_err(|reason| corrupt("bundles", row, 0, reason))
+}
+
+/// A row of `SELECT token, expires_at FROM join_tokens`. A token is a secret, so an error doesn't name it.
+pub(super) fn join_token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
+    let read = || {
+        let expires_at = Timestamp::from_unix_millis(value(row, 1)?);
+        Ok(JoinToken {
+            token: text(row, 0)?.to_owned(),
+            expires_at,
+        })
+    };
+    read().map_err(|reason| StoreError::Corrupt {
+        table: "join_tokens",
+        key: String::new(),
+        reason,
+    })
+}
+
+/// A list of texts, as `write` stores it.
+fn strings(list: &str) -> Result<Vec<String>, Reason> {
+    serde_json::from_str(list).map_err(|error| error.to_string())
+}
+
+fn shared<T: Clone + Eq + Hash>(held: &mut HashSet<T>, value: T) -> T {
+    if let Some(same) = held.get(&value) {
+        return same.clone();
+    }
+    held.insert(value.clone());
+    value
+}
+
+fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Reason> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn value<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, Reason>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(column).map_err(|error| error.to_string())
+}
+
+fn text(row: &SqliteRow, column: usize) -> Result<&str, Reason> {
+    value(row, column)
+}
+
+fn text_or_none(row: &SqliteRow, column: usize) -> Result<Option<&str>, Reason> {
+    value(row, column)
+}
+
+fn moment_or_none(row: &SqliteRow, column: usize) -> Result<Option<Timestamp>, Reason> {
+    Ok(value::<Option<i64>>(row, column)?.map(Timestamp::from_unix_millis))
+}
+
+fn flag(row: &SqliteRow, column: usize) -> Result<bool, Reason> {
+    Ok(value::<i64>(row, column)? != 0)
+}
+
+fn number<T: TryFrom<i64, Error: ToString>>(row: &SqliteRow, column: usize) -> Result<T, Reason> {
+    value::<i64>(row, column)?
+        .try_into()
+        .map_err(|error: T::Error| error.to_string())
+}
+
+fn corrupt(table: &'static str, row: &SqliteRow, key: usize, reason: Reason) -> StoreError {
+    StoreError::Corrupt {
+        table,
+        key: text(row, key).unwrap_or_default().to_owned(),
+        reason,
+    }
+}
