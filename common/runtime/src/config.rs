@@ -1,0 +1,93 @@
+//! Reading configuration files: HCL 1 or its JSON form, in SPIRE's shape, with a place for every complaint.
+//!
+//! Owns syntax, weak typing and the collecting of faults; which keys there are is the callers' business. It never panics
+//! on any input, and it never stops at the first fault of a well-formed file.
+
+pub mod hcl;
+
+mod env;
+mod report;
+mod section;
+mod value;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use env::expand;
+pub use report::{Fault, Place, Report};
+pub use section::{Located, Section, UnknownKeys};
+pub use value::parse_duration;
+
+/// Larger files are refused; SPIRE's have a few kilobytes.
+pub const MAX_SIZE: usize = 1 << 20;
+
+/// A file that was read and is well-formed.
+#[derive(Debug, Clone)]
+pub struct Document {
+    file: Arc<str>,
+    body: hcl::Body,
+}
+
+impl Document {
+    /// Reads a file; with `env`, variables are expanded first, as `-expandEnv` asks for (see [`expand`]).
+    ///
+    /// # Errors
+    /// One [`Fault`]: the file can't be read (in Go's words, which scripts look for), is too large or not well-formed.
+    pub fn load(path: &Path, env: Option<&dyn Fn(&str) -> Option<String>>) -> Result<Self, Fault> {
+        let name: Arc<str> = path.display().to_string().into();
+        let whole = |message: String| Fault {
+            place: Place::file(&name),
+            message,
+        };
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(MAX_SIZE).unwrap_or(u64::MAX) + 1;
+        File::open(path)
+            .map_err(|error| whole(format!("open {name}: {}", go_words(&error))))?
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|error| whole(format!("read {name}: {}", go_words(&error))))?;
+        if bytes.len() > MAX_SIZE {
+            return Err(whole(format!("the file has more than {MAX_SIZE} bytes")));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8".to_owned()))?;
+        match env {
+            Some(lookup) => Self::parse(&name, &expand(&text, lookup)),
+            None => Self::parse(&name, &text),
+        }
+    }
+
+    /// Parses a text; `name` is what faults call it.
+    ///
+    /// # Errors
+    /// One [`Fault`] when the text is not well-formed.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Fault> {
+        let file: Arc<str> = name.into();
+        match hcl::parse(text) {
+            Ok(body) => Ok(Document { file, body }),
+            Err(error) => Err(Fault {
+                place: Place::at(&file, error.position),
+                message: error.message,
+            }),
+        }
+    }
+
+    /// The top level, for reading; faults go to `report`.
+    pub fn root<'a>(&'a self, report: &'a Report) -> Section<'a> {
+        Section::root(&self.file, &self.body, report)
+    }
+}
+
+/// The texts of the errors that scripts look for, as Go prints them.
+fn go_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
