@@ -1,1 +1,3 @@
 //! Node attestation and workload attestation.
+
+pub mod workload;

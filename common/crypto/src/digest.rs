@@ -1,6 +1,8 @@
 //! Digests, hexadecimal text and random bytes, so that no other crate names a crypto library for them.
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use std::io::{self, Read};
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 /// The system gave no random bytes. Nothing that needs them may go on.
@@ -39,6 +41,26 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// SHA-256 of all that is left to read, without holding it in memory.
+///
+/// # Errors
+/// What the reader says.
+pub fn sha256_of(mut reader: impl Read) -> io::Result<[u8; 32]> {
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; 65_536];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => context.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    Ok(out)
+}
+
 /// SHA-1 in lower-case hexadecimal: a fingerprint that names a certificate, never a proof.
 pub fn sha1_hex(bytes: &[u8]) -> String {
     hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
@@ -57,6 +79,8 @@ mod tests {
     fn known_answers() {
         assert_eq!(sha1_hex(b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
         assert!(hex(&sha256(b"abc")).starts_with("ba7816bf8f01cfea"));
+        let long = vec![7; 200_000];
+        assert_eq!(sha256_of(&long[..]).unwrap(), sha256(&long));
     }
 
     #[test]

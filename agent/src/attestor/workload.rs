@@ -1,0 +1,75 @@
+//! Tells which selectors a caller has: pinned process in, selectors out.
+//!
+//! Owns the workload attestors and the rule that nothing is said of a process that has ended: it is looked at before
+//! `/proc` is read and again afterwards. Never remembers selectors, since a process may `exec` or change its user
+//! between two calls. Invariant: every selector returned was true of the very process that was pinned.
+
+mod executable;
+mod names;
+mod process;
+mod procfs;
+mod unix;
+
+use std::sync::Arc;
+
+use credence_identity::SelectorSet;
+use credence_runtime::clock::Clock;
+
+pub use executable::ExecutableError;
+pub use process::{Gone, Process};
+pub use procfs::ProcFs;
+pub use unix::{UnixError, UnixOptions};
+
+use unix::UnixAttestor;
+
+/// Why a caller could not be attested.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    /// The process has ended.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// All attestors failed.
+    #[error("workload attestor \"unix\" failed")]
+    Unix(#[from] UnixError),
+}
+
+/// The workload attestors that are switched on.
+#[derive(Debug)]
+pub struct WorkloadAttestors {
+    unix: Option<UnixAttestor>,
+}
+
+impl WorkloadAttestors {
+    /// `unix` is absent where the configuration doesn't name that attestor; callers have no selectors then.
+    pub fn new(unix: Option<UnixOptions>, proc: ProcFs, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            unix: unix.map(|options| UnixAttestor::new(options, proc, clock)),
+        }
+    }
+
+    /// The caller's selectors at this moment. Costs some ten microseconds, a read of the executable aside when it is
+    /// seen for the first time. Cancel safe.
+    ///
+    /// # Errors
+    /// [`AttestError`]; the details are for the log, never for the caller.
+    pub async fn attest(&self, caller: &Process) -> Result<SelectorSet, AttestError> {
+        caller.check()?;
+        let selectors = match &self.unix {
+            Some(unix) => unix.attest(caller).await,
+            None => Ok(SelectorSet::default()),
+        };
+        // What was read under the number of a process that ended may be another's: that comes before all else.
+        caller.check()?;
+        let selectors = selectors?;
+        tracing::debug!(
+            subsystem_name = "workload_attestor",
+            pid = caller.pid(),
+            selectors = selectors.len(),
+            "PID attested to have selectors"
+        );
+        Ok(selectors)
+    }
+}
+
+#[cfg(test)]
+mod tests;
