@@ -4,9 +4,12 @@
 //! a file or a socket: the time is an argument. Invariant: what these types hold was parsed strictly; what they sign is
 //! conformant; nothing here panics on any input, and no private key or token appears in `Debug` or an error.
 
+pub mod bundle;
 pub mod csr;
 mod der;
 pub mod digest;
+mod json;
+pub mod jwt;
 mod keys;
 mod oid;
 pub mod x509;
