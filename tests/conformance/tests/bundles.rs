@@ -1,0 +1,139 @@
+//! `bundles.json`: bundle documents, JWK Sets and DER of the Workload API, and what is published.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use credence_conformance::{load, run_cases, text};
+use credence_crypto::bundle::{parse_jwks, parse_spiffe, to_jwks, to_spiffe_json, x509_from_der};
+use credence_identity::{Bundle, JwtAuthority, TrustDomain};
+use serde_json::Value;
+
+fn trust_domain() -> TrustDomain {
+    TrustDomain::parse("example.org").unwrap()
+}
+
+fn key_ids(authorities: &[JwtAuthority]) -> Vec<&str> {
+    authorities.iter().map(|authority| &*authority.key_id).collect()
+}
+
+/// Compares what came out with `expect`: `reject`, `either`, or what `describe` says of the result.
+fn judge<T, E: std::fmt::Display>(
+    case: &Value,
+    outcome: &Result<T, E>,
+    describe: impl Fn(&T) -> Value,
+) -> Result<(), String> {
+    match (&case["expect"], outcome) {
+        (Value::String(word), _) if word == "either" => Ok(()),
+        (Value::String(word), Err(_)) if word == "reject" => Ok(()),
+        (expected, Ok(value)) if *expected == describe(value) => Ok(()),
+        (_, Ok(value)) => Err(format!("we read {}", describe(value))),
+        (_, Err(error)) => Err(format!("we refuse: {error}")),
+    }
+}
+
+fn describe(bundle: &Bundle, case: &Value) -> Value {
+    // A sequence of 0 and none at all are the same to us.
+    let sequence = match bundle.sequence_number {
+        0 => case["expect"]["sequence"]
+            .as_u64()
+            .filter(|expected| *expected == 0),
+        number => Some(number),
+    };
+    serde_json::json!({
+        "x509": bundle.x509_authorities.len(),
+        "jwt": key_ids(&bundle.jwt_authorities),
+        "wit": [],
+        "sequence": sequence,
+        "refresh_hint": bundle.refresh_hint.map(|hint| hint.as_secs()),
+    })
+}
+
+#[test]
+fn documents() {
+    run_cases(&load("bundles.json"), "cases", |case| {
+        let parsed = parse_spiffe(&trust_domain(), text(case, "document").as_bytes());
+        judge(case, &parsed, |bundle| describe(bundle, case))?;
+        // Whatever was read is published again as the same bundle.
+        let Ok(bundle) = parsed else { return Ok(()) };
+        let again = parse_spiffe(&trust_domain(), to_spiffe_json(&bundle).as_bytes());
+        let hint = bundle.refresh_hint.filter(|hint| !hint.is_zero());
+        if again.as_ref()
+            == Ok(&Bundle {
+                refresh_hint: hint,
+                ..bundle
+            })
+        {
+            Ok(())
+        } else {
+            Err(format!("published, it reads as {again:?}"))
+        }
+    });
+}
+
+#[test]
+fn workload_api_jwks() {
+    run_cases(&load("bundles.json"), "workload_api_jwks_cases", |case| {
+        let parsed = parse_jwks(text(case, "document").as_bytes());
+        judge(case, &parsed, |authorities| {
+            serde_json::json!(key_ids(authorities))
+        })
+    });
+}
+
+#[test]
+fn workload_api_x509() {
+    run_cases(&load("bundles.json"), "workload_api_x509_der_cases", |case| {
+        let parsed = x509_from_der(&STANDARD.decode(text(case, "der_base64")).unwrap());
+        judge(case, &parsed, |authorities| serde_json::json!(authorities.len()))
+    });
+}
+
+#[test]
+fn bundle_maps() {
+    run_cases(&load("bundles.json"), "bundle_map_cases", |_| {
+        Err("bundle maps are not read".to_owned())
+    });
+}
+
+/// The rules of `publish_cases`, which are words, on a bundle with everything in it.
+#[test]
+fn publishing() {
+    let document = load("bundles.json");
+    let all = document["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|case| case["id"] == "BU-008")
+        .unwrap();
+    let mut bundle = parse_spiffe(&trust_domain(), text(all, "document").as_bytes()).unwrap();
+    bundle.refresh_hint = Some(Duration::from_millis(1500));
+    run_cases(&document, "publish_cases", |case| {
+        let published: Value = serde_json::from_str(&to_spiffe_json(&bundle)).map_err(|e| e.to_string())?;
+        let jwks: Value = serde_json::from_str(&to_jwks(&bundle)).map_err(|e| e.to_string())?;
+        let keys = published["keys"].as_array().ok_or("no keys")?;
+        let holds = match text(case, "id") {
+            "PB-01" => keys.iter().filter(|key| key["use"] == "x509-svid").all(|key| {
+                let x5c = key["x5c"].as_array().unwrap();
+                x5c.len() == 1 && key["kid"].is_null() && key["kty"] == "EC" && key["x"].is_string()
+            }),
+            "PB-04" => {
+                let empty = to_spiffe_json(&Bundle::empty(trust_domain()));
+                serde_json::from_str::<Value>(&empty).unwrap() == serde_json::json!({"keys": []})
+            }
+            "PB-07" => published["spiffe_refresh_hint"] == 2,
+            "PB-08" => std::str::from_utf8(to_spiffe_json(&bundle).as_bytes()).is_ok(),
+            "PB-09" => {
+                let members: Vec<_> = jwks.as_object().unwrap().keys().collect();
+                let keys = jwks["keys"].as_array().unwrap();
+                members == ["keys"] && keys.len() == 2 && keys.iter().all(|key| key["kid"].is_string())
+            }
+            _ => false,
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(format!("we publish {published} and {jwks}"))
+        }
+    });
+}
