@@ -1,5 +1,6 @@
 //! When things that expire are replaced: SVIDs by their holders, authorities by the server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Timestamp;
@@ -12,6 +13,16 @@ pub trait Lifetime {
     fn issued_at(&self) -> Timestamp;
     /// The moment from which it is not valid any more.
     fn not_after(&self) -> Timestamp;
+}
+
+impl<T: Lifetime> Lifetime for Arc<T> {
+    fn issued_at(&self) -> Timestamp {
+        T::issued_at(self)
+    }
+
+    fn not_after(&self) -> Timestamp {
+        T::not_after(self)
+    }
 }
 
 /// When the holder of an SVID asks for the next one: after half of the time that was left when it arrived, moved by
