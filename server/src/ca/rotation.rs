@@ -1,0 +1,213 @@
+//! The life of the authorities of one kind: prepared, published, activated, found again.
+//!
+//! Owns the slots of the kind. Invariant: an authority is in the bundle and in the journal, both committed, before it
+//! signs anything; and whatever fails, the one that signs goes on signing.
+
+use std::sync::Arc;
+
+use credence_identity::slots::{Action, NextStatus, SlotName, Slots};
+use credence_identity::{Bundle, Timestamp};
+
+use super::journal::{self, Journal, JournalEntry, JournalError, Status};
+use super::kind::{Held, Kind};
+use super::{AuthorityError, Context};
+use crate::keymanager::KeyManager;
+use crate::registry::{State, TransactError};
+use crate::store::Change;
+
+/// The slots of a kind, and how often in a row their rotation has failed.
+#[derive(Debug)]
+pub(crate) struct Rotation<K: Kind> {
+    slots: Slots<Arc<Held<K::Signer>>>,
+}
+
+impl<K: Kind> Rotation<K> {
+    /// The slots as the journal has them. An authority counts only if the key manager still has its key and the bundle
+    /// still has it; what it signed stays verifiable by the bundle in any case.
+    pub(crate) fn restore(state: &State, keys: &dyn KeyManager) -> Result<Self, JournalError> {
+        let mut journal = Journal::read(state)?;
+        let entries = K::entries(&mut journal);
+        let restored = [SlotName::A, SlotName::B].map(|slot| {
+            // The last entry of a slot is the one whose key is in it; a key that was made after it matches none.
+            let key = keys.key(&key_name::<K>(slot))?;
+            let entry = entries.iter().rev().find(|entry| entry.slot == slot)?;
+            let published =
+                |bundle: &Arc<Bundle>| K::is_published(bundle, &entry.document, &entry.authority_id);
+            let usable = state
+                .own_bundle()
+                .is_some_and(published)
+                .then(|| K::restore(key, entry))
+                .flatten();
+            if usable.is_none() {
+                tracing::warn!(
+                    subsystem_name = "ca_manager", slot = %slot, local_authority_id = &*entry.authority_id,
+                    "{} slot unusable: its key or its place in the bundle is gone", K::NOUN
+                );
+            }
+            Some((slot, entry.status, Arc::new(usable?)))
+        });
+        if !entries.is_empty() && restored.iter().all(Option::is_none) {
+            tracing::info!(
+                subsystem_name = "ca_manager",
+                "There is not a CA journal record that matches any of the local {} authority IDs",
+                K::NOUN
+            );
+        }
+        Ok(Self {
+            slots: arrange(restored),
+        })
+    }
+
+    /// Does what is due, and hands the active authority to those who sign.
+    pub(crate) async fn rotate(&mut self, context: &Context) -> Result<(), AuthorityError> {
+        self.hand_out(context);
+        // At most a preparation and an activation are due; the bound keeps absurd lifetimes from spinning.
+        for _ in 0..2 {
+            match self.slots.tick(context.clock.now()) {
+                Action::None => break,
+                Action::PrepareNext => self.prepare(context).await?,
+                Action::ActivateNext => self.activate(context).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// When something is due next; `None` for now.
+    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+        self.slots.wake_at()
+    }
+
+    /// Makes an authority in the next slot, and commits it to bundle and journal as one transaction.
+    async fn prepare(&mut self, context: &Context) -> Result<(), AuthorityError> {
+        let slot = self.slots.next_name();
+        let key = context
+            .keys
+            .generate(&key_name::<K>(slot), K::key_type(&context.settings))
+            .await?;
+        let held = Arc::new(K::make(&context.settings, key, context.clock.now())?);
+        let entry = JournalEntry {
+            authority_id: Arc::clone(&held.id),
+            slot,
+            status: Status::Prepared,
+            issued_at: held.issued_at,
+            not_after: held.not_after,
+            document: Arc::clone(&held.document),
+        };
+        commit::<K>(context, &held, move |entries| {
+            journal::add_prepared(entries, entry)
+        })
+        .await?;
+        self.slots.prepare(Arc::clone(&held));
+        log::<K>("prepared", slot, &held);
+        Ok(())
+    }
+
+    /// Commits that the prepared authority is active, and lets it sign.
+    async fn activate(&mut self, context: &Context) -> Result<(), AuthorityError> {
+        let Some((NextStatus::Prepared, held)) = self.slots.next() else {
+            return Ok(());
+        };
+        let (slot, held) = (self.slots.next_name(), Arc::clone(held));
+        let id = Arc::clone(&held.id);
+        commit::<K>(context, &held, move |entries| {
+            journal::set_active(entries, &id);
+        })
+        .await?;
+        // It was prepared a moment ago, and nobody else has these slots.
+        if self.slots.activate().is_ok() {
+            self.hand_out(context);
+            log::<K>("activated", slot, &held);
+        }
+        Ok(())
+    }
+
+    fn hand_out(&self, context: &Context) {
+        if let Some(active) = self.slots.active() {
+            K::issuer(&context.issuers).store(Some(Arc::clone(active)));
+        }
+    }
+}
+
+/// Commits a change of the journal, together with the authority's place in the bundle where it lacks that.
+async fn commit<K: Kind>(
+    context: &Context,
+    held: &Arc<Held<K::Signer>>,
+    record: impl FnOnce(&mut Vec<JournalEntry>) + Send + 'static,
+) -> Result<(), AuthorityError> {
+    let held = Arc::clone(held);
+    let decide = move |state: &State| -> Result<(Vec<Change>, ()), JournalError> {
+        let mut journal = Journal::read(state)?;
+        record(K::entries(&mut journal));
+        let unchanged = |bundle: &Arc<Bundle>| K::is_published(bundle, &held.document, &held.id);
+        let mut changes = Vec::new();
+        if !state.own_bundle().is_some_and(unchanged) {
+            changes.push(change_bundle(state, |bundle| K::publish(bundle, &held)));
+        }
+        changes.push(journal.put()?);
+        Ok((changes, ()))
+    };
+    context.registry.transact(decide).await.map_err(refused_or_failed)
+}
+
+/// The change that puts the trust domain's own bundle, altered, under the next sequence number.
+pub(super) fn change_bundle(state: &State, alter: impl FnOnce(&mut Bundle)) -> Change {
+    let mut bundle = match state.own_bundle() {
+        Some(bundle) => {
+            let next = bundle.sequence_number.saturating_add(1);
+            Bundle {
+                sequence_number: next,
+                ..Bundle::clone(bundle)
+            }
+        }
+        None => Bundle::empty(state.trust_domain().clone()),
+    };
+    alter(&mut bundle);
+    Change::BundlePut(Arc::new(bundle))
+}
+
+pub(super) fn refused_or_failed(error: TransactError<JournalError>) -> AuthorityError {
+    match error {
+        TransactError::Refused(journal) => AuthorityError::Journal(journal),
+        TransactError::Store(store) => AuthorityError::Store(store),
+        TransactError::Closed => AuthorityError::Closed,
+    }
+}
+
+fn key_name<K: Kind>(slot: SlotName) -> String {
+    format!("{}-{slot}", K::KEY_PREFIX)
+}
+
+/// Puts what was restored into its slots. Two active ones cannot be; if they are, the later one is.
+fn arrange<S>(restored: [Option<(SlotName, Status, Arc<Held<S>>)>; 2]) -> Slots<Arc<Held<S>>> {
+    let mut found: Vec<_> = restored.into_iter().flatten().collect();
+    found.sort_by_key(|(_, status, held)| (*status == Status::Active, held.issued_at));
+    let next_status = |status| {
+        if status == Status::Prepared {
+            NextStatus::Prepared
+        } else {
+            NextStatus::Old
+        }
+    };
+    match (found.pop(), found.pop()) {
+        (Some((slot, Status::Active, active)), next) => Slots::restore(
+            slot,
+            Some(active),
+            next.map(|(_, status, held)| (next_status(status), held)),
+        ),
+        (Some((slot, status, next)), _) => {
+            Slots::restore(slot.other(), None, Some((next_status(status), next)))
+        }
+        (None, _) => Slots::default(),
+    }
+}
+
+fn log<K: Kind>(done: &str, slot: SlotName, held: &Held<K::Signer>) {
+    tracing::info!(
+        subsystem_name = "ca_manager",
+        slot = %slot,
+        issued_at = %held.issued_at,
+        expiration = %held.not_after,
+        local_authority_id = &*held.id,
+        "{} {done}", K::NOUN
+    );
+}
