@@ -2,8 +2,12 @@
 //!
 //! Owns transports only. It names no protobuf message: a status detail passes through as type URL and bytes.
 
+pub mod accept;
 pub mod authority;
 pub mod connect;
 pub mod status;
 
-pub use connect::{ConnectError, connect_unix, connect_unix_lazy};
+mod socket;
+
+pub use accept::{ConnectInfo, TlsConnection, VerifiedPeer, accept_tls};
+pub use connect::{ConnectError, connect_tls, connect_tls_lazy, connect_unix, connect_unix_lazy};

@@ -10,3 +10,4 @@ pub mod fs;
 pub mod grpc;
 pub mod log;
 pub mod supervisor;
+pub mod tls;

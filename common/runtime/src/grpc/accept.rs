@@ -1,0 +1,282 @@
+//! TLS connections in, ready for tonic's `serve_with_incoming`.
+//!
+//! Handshakes run in tasks of their own, so that a slow or silent client delays nobody. Invariant: a connection that
+//! comes out has finished its handshake, and its peer's identity was read once.
+
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use credence_crypto::x509::Certificate;
+use credence_identity::{SpiffeId, Timestamp};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use super::socket::tune;
+use crate::supervisor::Supervisor;
+
+/// How long a client may take for the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes under way at a time; further clients wait in the kernel's queue.
+const MAX_HANDSHAKES: usize = 2048;
+/// Finished connections that wait to be served.
+const READY: usize = 64;
+/// Pause after an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end; tonic puts it into the extensions of each request.
+#[derive(Debug, Clone)]
+pub struct ConnectInfo {
+    /// The client's address.
+    pub remote_addr: SocketAddr,
+    /// The SVID it authenticated with; none for an anonymous caller.
+    pub peer: Option<VerifiedPeer>,
+}
+
+/// An X509-SVID that was valid at the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPeer {
+    /// The identity.
+    pub spiffe_id: SpiffeId,
+    /// The leaf's serial number in decimal.
+    pub serial: Arc<str>,
+    /// Last second of the leaf's validity: the connection may live on past it.
+    pub not_after: Timestamp,
+}
+
+/// A TLS connection after its handshake.
+#[derive(Debug)]
+pub struct TlsConnection {
+    stream: TlsStream<TcpStream>,
+    info: ConnectInfo,
+}
+
+/// Accepts connections until shutdown and yields those whose handshake succeeded within ten seconds.
+///
+/// Only peers that `config` accepted come out. The stream ends at shutdown.
+pub fn accept_tls(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    supervisor: &Supervisor,
+) -> ReceiverStream<io::Result<TlsConnection>> {
+    let (ready, connections) = mpsc::channel(READY);
+    let acceptor = TlsAcceptor::from(config);
+    let under_way = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let tasks = supervisor.clone();
+    supervisor.spawn("tls-accept", async move {
+        loop {
+            let (stream, remote_addr) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "Failed to accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = under_way.clone().acquire_owned().await else {
+                break;
+            };
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            tasks.spawn("tls-handshake", async move {
+                shake_hands(&acceptor, stream, remote_addr, &ready, permit).await;
+                Ok::<(), Infallible>(())
+            });
+        }
+        Ok::<(), Infallible>(())
+    });
+    ReceiverStream::new(connections)
+}
+
+async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    remote_addr: SocketAddr,
+    ready: &mpsc::Sender<io::Result<TlsConnection>>,
+    permit: OwnedSemaphorePermit,
+) {
+    tune(&stream);
+    let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(address = %remote_addr, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(address = %remote_addr, "TLS handshake took too long");
+            return;
+        }
+    };
+    drop(permit);
+    let Some(peer) = peer_of(&stream) else {
+        tracing::error!(address = %remote_addr, "Dropping a TLS peer whose verified certificate can't be read");
+        return;
+    };
+    let connection = TlsConnection {
+        stream,
+        info: ConnectInfo { remote_addr, peer },
+    };
+    // Nobody receives any more at shutdown.
+    drop(ready.send(Ok(connection)).await);
+}
+
+/// None when there is a certificate but it can't be read, which the verifier has ruled out.
+fn peer_of(stream: &TlsStream<TcpStream>) -> Option<Option<VerifiedPeer>> {
+    let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else {
+        return Some(None);
+    };
+    let leaf = Certificate::from_der(leaf).ok()?;
+    Some(Some(VerifiedPeer {
+        spiffe_id: leaf.spiffe_id().ok()?,
+        serial: leaf.serial().into(),
+        not_after: leaf.not_after(),
+    }))
+}
+
+impl TlsConnection {
+    /// Who is at the other end.
+    pub fn info(&self) -> &ConnectInfo {
+        &self.info
+    }
+}
+
+impl Connected for TlsConnection {
+    type ConnectInfo = ConnectInfo;
+
+    fn connect_info(&self) -> ConnectInfo {
+        self.info.clone()
+    }
+}
+
+impl AsyncRead for TlsConnection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TlsConnection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+    use tokio_rustls::TlsConnector;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::tls::tests::Authority;
+
+    struct Bench {
+        authority: Authority,
+        address: SocketAddr,
+        incoming: ReceiverStream<io::Result<TlsConnection>>,
+        supervisor: Supervisor,
+    }
+
+    async fn bench() -> Bench {
+        let authority = Authority::new("example.org");
+        let (own, _) = watch::channel(authority.svid("/spire/server"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let supervisor = Supervisor::new();
+        let incoming = accept_tls(listener, authority.server_config(&own), &supervisor);
+        Bench {
+            authority,
+            address,
+            incoming,
+            supervisor,
+        }
+    }
+
+    /// Platform notes A4.3: with handshakes one after the other, one silent client would block all.
+    #[tokio::test]
+    async fn trap_a_silent_client_delays_nobody() {
+        let mut bench = bench().await;
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            silent.push(TcpStream::connect(bench.address).await.unwrap());
+        }
+        silent
+            .first_mut()
+            .unwrap()
+            .write_all(b"\x16\x03\x01")
+            .await
+            .unwrap();
+        let svid = bench.authority.svid("/agent");
+        let config = bench.authority.client_config(Some(svid.clone()));
+        let stream = TcpStream::connect(bench.address).await.unwrap();
+        let own_address = stream.local_addr().unwrap();
+        let client = TlsConnector::from(config).connect("server.test".try_into().unwrap(), stream);
+        let (client, accepted) = tokio::join!(client, bench.incoming.next());
+        let (_client, accepted) = (client.unwrap(), accepted.unwrap().unwrap());
+        let want = VerifiedPeer {
+            spiffe_id: bench.authority.id("/agent"),
+            serial: svid.svid.serial.as_str().into(),
+            not_after: svid.svid.not_after,
+        };
+        assert_eq!(accepted.connect_info().peer, Some(want));
+        assert_eq!(accepted.info().remote_addr, own_address);
+    }
+
+    #[tokio::test]
+    async fn callers_without_a_certificate_have_no_peer() {
+        let mut bench = bench().await;
+        let config = bench.authority.client_config(None);
+        let stream = TcpStream::connect(bench.address).await.unwrap();
+        let client = TlsConnector::from(config).connect("server.test".try_into().unwrap(), stream);
+        let (client, accepted) = tokio::join!(client, bench.incoming.next());
+        client.unwrap();
+        assert_eq!(accepted.unwrap().unwrap().info().peer, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_open_connection_is_closed_after_ten_seconds() {
+        let bench = bench().await;
+        let began = tokio::time::Instant::now();
+        let mut silent = TcpStream::connect(bench.address).await.unwrap();
+        assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0);
+        assert!(began.elapsed() >= HANDSHAKE_TIMEOUT, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_stream_ends_at_shutdown() {
+        let mut bench = bench().await;
+        bench.supervisor.shutdown();
+        bench.supervisor.wait().await.unwrap();
+        assert!(bench.incoming.next().await.is_none());
+    }
+}
