@@ -10,7 +10,6 @@ mod entry;
 mod healthcheck;
 mod jwt;
 mod request;
-mod run;
 mod token;
 mod x509;
 
@@ -44,10 +43,6 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the server
-    Run(run::Flags),
-    /// Validates a server configuration file
-    Validate(run::Flags),
     /// Determines server health status
     Healthcheck(Remote<healthcheck::Healthcheck>),
     /// Registration entries
@@ -78,12 +73,7 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
         Ok(program) => program,
         Err(status) => return status,
     };
-    let outcome = match program.command {
-        Command::Run(flags) => return run::run(&flags, console),
-        Command::Validate(flags) => return run::validate(&flags, console),
-        command => remote(command, console),
-    };
-    match outcome {
+    match remote(program.command, console) {
         Ok(()) => 0,
         Err(error) => {
             // Nothing better can be done when stderr is gone.
@@ -94,10 +84,11 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
 }
 
 fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(in_time(DEADLINE, async {
         match command {
-            Command::Run(_) | Command::Validate(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Entry(command) => command.call(console).await,
             Command::Agent(command) => command.call(console).await,
@@ -112,6 +103,11 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
 /// A command that talks to a running server.
 trait RemoteCommand {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError>;
+
+    /// What it means to this command that nobody listens on the socket.
+    fn unreachable(&self, error: CommandError, _: &mut Console<'_>) -> CommandError {
+        error
+    }
 }
 
 /// Such a command with the flags that say where the server is.
@@ -125,8 +121,10 @@ struct Remote<C: Args> {
 
 impl<C: Args + RemoteCommand> Remote<C> {
     async fn call(&self, console: &mut Console<'_>) -> Result<(), CommandError> {
-        let channel = self.socket.connect(&SOCKET).await?;
-        self.command.run(channel, console).await
+        match self.socket.connect(&SOCKET).await {
+            Ok(channel) => self.command.run(channel, console).await,
+            Err(error) => Err(self.command.unreachable(error, console)),
+        }
     }
 }
 

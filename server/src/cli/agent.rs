@@ -37,3 +37,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,5 @@
 //! `healthcheck`.
 
-use std::io::Write;
-
 use clap::Args;
 use credence_command::{CommandError, Console};
 use credence_proto::grpc::health::v1::{
@@ -23,31 +21,29 @@ pub(super) struct Healthcheck {
 
 impl RemoteCommand for Healthcheck {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
-        self.check(channel, console)
-            .await
-            .map_err(|error| error.context("server is unhealthy"))?;
-        Ok(writeln!(console.out, "Server is healthy.")?)
-    }
-}
-
-impl Healthcheck {
-    async fn check(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         if self.verbose {
             writeln!(console.out, "Checking server health...")?;
         }
-        let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
+        let answer = HealthClient::new(channel)
+            .check(HealthCheckRequest::default())
+            .await;
         match answer {
-            Ok(response) if response.get_ref().status() == ServingStatus::Serving => Ok(()),
+            Ok(response) if response.get_ref().status() == ServingStatus::Serving => {
+                Ok(writeln!(console.out, "Server is healthy.")?)
+            }
             Ok(response) => Err(CommandError::new(format!(
-                "server returned status {:?}",
+                "server is unhealthy: server returned status {:?}",
                 response.get_ref().status().as_str_name()
             ))),
-            Err(status) => {
-                if self.verbose {
-                    writeln!(console.err, "Failed to check health: {}", CommandError::from(status))?;
-                }
-                Err(CommandError::new("unable to determine health"))
-            }
+            Err(status) => Err(self.unreachable(status.into(), console)),
         }
+    }
+
+    fn unreachable(&self, error: CommandError, console: &mut Console<'_>) -> CommandError {
+        if self.verbose {
+            // Nothing better can be done when stderr is gone.
+            drop(writeln!(console.err, "Failed to check health: {error}"));
+        }
+        CommandError::new("server is unhealthy: unable to determine health")
     }
 }

@@ -1,6 +1,6 @@
 //! `jwt`: JWT-SVIDs for operators, without an entry.
 
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use credence_command::{CommandError, Console, Format, GoDuration, json, output::Output};
@@ -26,7 +26,12 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 pub(super) struct Mint {
     /// SPIFFE ID of the JWT-SVID
-    #[arg(long = "spiffeID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "spiffeID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     spiffe_id: String,
     /// Lifetime of the JWT-SVID; 0 for the server's default
     #[arg(long = "ttl", value_name = "DURATION", default_value = "0s")]
@@ -35,7 +40,12 @@ pub(super) struct Mint {
     #[arg(long = "audience", value_name = "AUDIENCE")]
     audience: Vec<String>,
     /// File to write the token to instead of stdout
-    #[arg(long = "write", value_name = "FILE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "write",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
     write: String,
     #[command(flatten)]
     output: Output,

@@ -41,7 +41,9 @@ pub(super) fn selectors(texts: &[String]) -> Result<Vec<types::Selector>, Comman
     texts
         .iter()
         .map(|text| {
-            let selector = Selector::parse(text)?;
+            let selector = Selector::parse(text).map_err(|error| {
+                CommandError::from(error).context(format_args!("invalid selector {text:?}"))
+            })?;
             Ok(types::Selector {
                 r#type: selector.selector_type().to_owned(),
                 value: selector.value().to_owned(),
@@ -111,7 +113,9 @@ pub(super) fn date(unix_seconds: i64) -> String {
 /// The seconds of a `-ttl`, rounded up.
 pub(super) fn ttl(span: credence_command::GoDuration) -> Result<i32, CommandError> {
     if span.is_negative() {
-        return Err(CommandError::new("invalid value for TTL: it must not be negative"));
+        return Err(CommandError::new(
+            "invalid value for TTL: it must not be negative",
+        ));
     }
     i32::try_from(span.seconds_rounded_up())
         .map_err(|_| CommandError::new("invalid value for TTL: it is too long"))

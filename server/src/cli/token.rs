@@ -1,7 +1,5 @@
 //! `token`: join tokens.
 
-use std::io::Write;
-
 use clap::{Args, Subcommand};
 use credence_command::{CommandError, Console, Format, json, output::Output};
 use credence_proto::spire::api::server::agent::v1::{CreateJoinTokenRequest, agent_client::AgentClient};
@@ -21,7 +19,12 @@ pub(super) struct Generate {
     #[arg(long = "ttl", value_name = "SECONDS", default_value_t = 600)]
     ttl: i32,
     /// A further SPIFFE ID for the node that uses the token
-    #[arg(long = "spiffeID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "spiffeID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     spiffe_id: String,
     #[command(flatten)]
     output: Output,
@@ -38,7 +41,10 @@ impl RemoteCommand for Generate {
             agent_id,
             ..Default::default()
         };
-        let token = AgentClient::new(channel).create_join_token(request).await?.into_inner();
+        let token = AgentClient::new(channel)
+            .create_join_token(request)
+            .await?
+            .into_inner();
         if self.output.format == Format::Json {
             return json::print(console.out, &[json::message(&token)?]);
         }

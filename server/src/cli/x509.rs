@@ -1,11 +1,15 @@
 //! `x509`: X509-SVIDs for operators, without an entry.
 
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, Subcommand};
-use credence_command::{CommandError, Console, Format, GoDuration, date, json, output::Output, pem};
-use credence_crypto::{KeyType, PrivateKey, csr};
+use credence_command::{CommandError, Console, Format, GoDuration, date, json, output::Output};
+use credence_crypto::{
+    KeyType, PrivateKey,
+    bundle::{certificate_to_pem, private_key_to_pem},
+    csr,
+};
 use credence_identity::{SpiffeId, Timestamp};
 use credence_proto::spire::api::server::{
     bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
@@ -17,6 +21,7 @@ use credence_runtime::{
 };
 use serde_json::json;
 use tonic::transport::Channel;
+use zeroize::Zeroizing;
 
 use super::{Remote, RemoteCommand, request::ttl};
 
@@ -29,7 +34,12 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 pub(super) struct Mint {
     /// SPIFFE ID of the X509-SVID
-    #[arg(long = "spiffeID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "spiffeID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     spiffe_id: String,
     /// Lifetime of the X509-SVID; 0 for the server's default
     #[arg(long = "ttl", value_name = "DURATION", default_value = "0s")]
@@ -38,7 +48,12 @@ pub(super) struct Mint {
     #[arg(long = "dns", value_name = "NAME")]
     dns_names: Vec<String>,
     /// Folder to write the files to instead of stdout
-    #[arg(long = "write", value_name = "DIR", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "write",
+        value_name = "DIR",
+        default_value = "",
+        hide_default_value = true
+    )]
     write: String,
     #[command(flatten)]
     output: Output,
@@ -66,7 +81,7 @@ impl RemoteCommand for Mint {
             Format::Pretty => {
                 let (chain, key, authorities) = minted.pem();
                 writeln!(console.out, "X509-SVID:\n{chain}")?;
-                writeln!(console.out, "Private key:\n{key}")?;
+                writeln!(console.out, "Private key:\n{}", *key)?;
                 Ok(writeln!(console.out, "Root CAs:\n{authorities}")?)
             }
         }
@@ -112,7 +127,11 @@ impl Mint {
         Ok(Minted {
             chain: svid.cert_chain,
             key,
-            authorities: bundle.x509_authorities.into_iter().map(|authority| authority.asn1).collect(),
+            authorities: bundle
+                .x509_authorities
+                .into_iter()
+                .map(|authority| authority.asn1)
+                .collect(),
         })
     }
 }
@@ -124,11 +143,11 @@ pub(super) fn capped(asked: Timestamp, ttl: i32, expires_at: i64) -> Option<Stri
 }
 
 impl Minted {
-    fn pem(&self) -> (String, String, String) {
-        let certificates = |ders: &[Vec<u8>]| ders.iter().map(|der| pem::certificate(der)).collect();
+    fn pem(&self) -> (String, Zeroizing<String>, String) {
+        let certificates = |ders: &[Vec<u8>]| ders.iter().map(|der| certificate_to_pem(der)).collect();
         (
             certificates(&self.chain),
-            pem::private_key(self.key.pkcs8_der()),
+            private_key_to_pem(self.key.pkcs8_der()),
             certificates(&self.authorities),
         )
     }
@@ -147,13 +166,14 @@ impl Minted {
     fn write(&self, folder: &Path, console: &mut Console<'_>) -> Result<(), CommandError> {
         let (chain, key, authorities) = self.pem();
         for (title, what, name, text, mode) in [
-            ("X509-SVID", "SVID", "svid.pem", chain, 0o644),
-            ("Private key", "key", "key.pem", key, 0o600),
-            ("Root CAs", "bundle", "bundle.pem", authorities, 0o644),
+            ("X509-SVID", "SVID", "svid.pem", &chain, 0o644),
+            ("Private key", "key", "key.pem", &*key, 0o600),
+            ("Root CAs", "bundle", "bundle.pem", &authorities, 0o644),
         ] {
             let path = folder.join(name);
-            write_atomic(&path, text.as_bytes(), mode)
-                .map_err(|error| CommandError::chain(&error).context(format_args!("unable to write {what}")))?;
+            write_atomic(&path, text.as_bytes(), mode).map_err(|error| {
+                CommandError::chain(&error).context(format_args!("unable to write {what}"))
+            })?;
             writeln!(console.out, "{title} written to {}", path.display())?;
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::cli::{
 const PAGE: i32 = 1000;
 
 #[derive(Args, Debug)]
-struct Filter {
+pub(super) struct Filter {
     /// A selector, type:value; may be repeated
     #[arg(long = "selector", value_name = "SELECTOR")]
     selectors: Vec<String>,
@@ -30,21 +30,41 @@ struct Filter {
     #[arg(long = "matchSelectorsOn", value_name = "MATCH", default_value = "superset")]
     match_selectors_on: String,
     /// Only agents of this attestor, as join_token or x509pop
-    #[arg(long = "attestationType", value_name = "TYPE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "attestationType",
+        value_name = "TYPE",
+        default_value = "",
+        hide_default_value = true
+    )]
     attestation_type: String,
     /// true: only agents that can attest again; false: only those that can't
-    #[arg(long = "canReattest", value_name = "BOOL", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "canReattest",
+        value_name = "BOOL",
+        default_value = "",
+        hide_default_value = true
+    )]
     can_reattest: String,
     /// true: only banned agents; false: only those that aren't
-    #[arg(long = "banned", value_name = "BOOL", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "banned",
+        value_name = "BOOL",
+        default_value = "",
+        hide_default_value = true
+    )]
     banned: String,
     /// Only agents that expire before this date, as "2006-01-02 15:04:05 -0700 -07"
-    #[arg(long = "expiresBefore", value_name = "DATE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "expiresBefore",
+        value_name = "DATE",
+        default_value = "",
+        hide_default_value = true
+    )]
     expires_before: String,
 }
 
 impl Filter {
-    fn build(&self) -> Result<list_agents_request::Filter, CommandError> {
+    pub(super) fn build(&self) -> Result<list_agents_request::Filter, CommandError> {
         if !self.expires_before.is_empty() {
             date::check_expires_before(&self.expires_before)?;
         }
@@ -70,7 +90,7 @@ fn tri_state(text: &str) -> Option<bool> {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct List {
     #[command(flatten)]
-    filter: Filter,
+    pub(super) filter: Filter,
     #[command(flatten)]
     output: Output,
 }
@@ -93,7 +113,11 @@ impl RemoteCommand for List {
         if count == 0 {
             return Ok(writeln!(console.out, "No attested agents found")?);
         }
-        writeln!(console.out, "Found {count} attested {}:\n", plural(count, "agent", "agents"))?;
+        writeln!(
+            console.out,
+            "Found {count} attested {}:\n",
+            plural(count, "agent", "agents")
+        )?;
         for agent in &agents {
             print(console.out, agent)?;
         }
@@ -156,7 +180,10 @@ impl RemoteCommand for Count {
                 by_expires_before: filter.by_expires_before,
             }),
         };
-        let response = AgentClient::new(channel).count_agents(request).await?.into_inner();
+        let response = AgentClient::new(channel)
+            .count_agents(request)
+            .await?
+            .into_inner();
         match self.output.format {
             Format::Json => json::print(console.out, &[json::message(&response)?]),
             Format::Pretty => {

@@ -6,7 +6,9 @@ use clap::Args;
 use credence_command::{CommandError, Console, Format, GoDuration, json, output::Output, output::plural};
 use credence_identity::Timestamp;
 use credence_proto::spire::api::{
-    server::agent::v1::{DeleteAgentRequest, ListAgentsRequest, agent_client::AgentClient, list_agents_request},
+    server::agent::v1::{
+        DeleteAgentRequest, ListAgentsRequest, agent_client::AgentClient, list_agents_request,
+    },
     types,
 };
 use credence_runtime::clock::{Clock, SystemClock};
@@ -29,10 +31,10 @@ pub(in crate::cli) struct Purge {
 }
 
 /// What became of one expired agent.
-struct Expired {
-    id: String,
+pub(super) struct Expired {
+    pub(super) id: String,
     /// Nothing in a dry run.
-    outcome: Option<Result<(), CommandError>>,
+    pub(super) outcome: Option<Result<(), CommandError>>,
 }
 
 impl RemoteCommand for Purge {
@@ -94,7 +96,7 @@ impl Purge {
 }
 
 impl Expired {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let mut object = json!({ "agent_id": self.id, "deleted": matches!(self.outcome, Some(Ok(()))) });
         if let (Some(Err(error)), Some(object)) = (&self.outcome, object.as_object_mut()) {
             object.insert("error".to_owned(), Value::from(error.to_string()));
@@ -103,12 +105,16 @@ impl Expired {
     }
 }
 
-fn print(out: &mut dyn Write, expired: &[Expired], dry_run: bool) -> Result<(), CommandError> {
+pub(super) fn print(out: &mut dyn Write, expired: &[Expired], dry_run: bool) -> Result<(), CommandError> {
     let count = expired.len();
     if count == 0 {
         return Ok(writeln!(out, "No agents to purge.")?);
     }
-    writeln!(out, "Found {count} expired {}\n", plural(count, "agent", "agents"))?;
+    writeln!(
+        out,
+        "Found {count} expired {}\n",
+        plural(count, "agent", "agents")
+    )?;
     if dry_run {
         writeln!(out, "\nAgents that can be purged:")?;
         return print_ids(out, expired.iter());
@@ -125,10 +131,7 @@ fn print(out: &mut dyn Write, expired: &[Expired], dry_run: bool) -> Result<(), 
     Ok(())
 }
 
-fn print_ids<'a>(
-    out: &mut dyn Write,
-    agents: impl Iterator<Item = &'a Expired>,
-) -> Result<(), CommandError> {
+fn print_ids<'a>(out: &mut dyn Write, agents: impl Iterator<Item = &'a Expired>) -> Result<(), CommandError> {
     for agent in agents {
         writeln!(out, "SPIFFE ID         : {}", agent.id)?;
         if let Some(Err(error)) = &agent.outcome {

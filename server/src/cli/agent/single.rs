@@ -1,7 +1,5 @@
 //! `agent show`, `agent ban` and `agent evict`: one agent by its SPIFFE ID.
 
-use std::io::Write;
-
 use clap::Args;
 use credence_command::{CommandError, Console, Format, json, output::Output};
 use credence_proto::spire::api::server::agent::v1::{
@@ -15,7 +13,12 @@ use crate::cli::{RemoteCommand, request::required_id};
 #[derive(Args, Debug)]
 struct Target {
     /// The SPIFFE ID of the agent
-    #[arg(long = "spiffeID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "spiffeID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     spiffe_id: String,
     #[command(flatten)]
     output: Output,
@@ -50,7 +53,11 @@ impl RemoteCommand for Show {
         writeln!(console.out, "Found an attested agent given its SPIFFE ID\n")?;
         list::print(console.out, &agent)?;
         for selector in &agent.selectors {
-            writeln!(console.out, "Selectors         : {}:{}", selector.r#type, selector.value)?;
+            writeln!(
+                console.out,
+                "Selectors         : {}:{}",
+                selector.r#type, selector.value
+            )?;
         }
         Ok(())
     }
@@ -65,7 +72,9 @@ pub(in crate::cli) struct Ban {
 impl RemoteCommand for Ban {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let id = Some(required_id(&self.target.spiffe_id)?);
-        AgentClient::new(channel).ban_agent(BanAgentRequest { id }).await?;
+        AgentClient::new(channel)
+            .ban_agent(BanAgentRequest { id })
+            .await?;
         self.target.done("Agent banned successfully", console)
     }
 }
@@ -79,7 +88,9 @@ pub(in crate::cli) struct Evict {
 impl RemoteCommand for Evict {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let id = Some(required_id(&self.target.spiffe_id)?);
-        AgentClient::new(channel).delete_agent(DeleteAgentRequest { id }).await?;
+        AgentClient::new(channel)
+            .delete_agent(DeleteAgentRequest { id })
+            .await?;
         self.target.done("Agent evicted successfully", console)
     }
 }

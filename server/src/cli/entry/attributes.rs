@@ -10,10 +10,20 @@ use crate::cli::request::{id, selectors};
 #[derive(Args, Debug, Default)]
 pub(super) struct Attributes {
     /// The SPIFFE ID of this entry's parent
-    #[arg(long = "parentID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "parentID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(super) parent_id: String,
     /// The SPIFFE ID this entry grants
-    #[arg(long = "spiffeID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "spiffeID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(super) spiffe_id: String,
     /// A selector, type:value; may be repeated
     #[arg(long = "selector", value_name = "SELECTOR")]
@@ -43,7 +53,12 @@ pub(super) struct Attributes {
     #[arg(long = "dns", value_name = "NAME")]
     pub(super) dns_names: Vec<String>,
     /// Tells identities of one workload apart
-    #[arg(long = "hint", value_name = "HINT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "hint",
+        value_name = "HINT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(super) hint: String,
     /// The agent signs only when a workload asks
     #[arg(long = "disableX509SVIDPrefetch", value_name = "BOOL")]

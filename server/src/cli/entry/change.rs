@@ -1,7 +1,5 @@
 //! `entry create` and `entry update`.
 
-use std::io::Write;
-
 use clap::Args;
 use credence_command::{CommandError, Console, Format, json, output::Output};
 use credence_proto::spire::api::{
@@ -18,22 +16,32 @@ use crate::cli::{RemoteCommand, request::failure};
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Create {
     /// An ID of your own for the entry (optional)
-    #[arg(long = "entryID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "entryID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     entry_id: String,
     /// A JSON file with entries, or - for stdin; the other flags are then ignored
-    #[arg(long = "data", value_name = "FILE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "data",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
     data: String,
     /// The entry is for nodes, under the server itself
     #[arg(long = "node")]
     node: bool,
     #[command(flatten)]
-    attributes: Attributes,
+    pub(super) attributes: Attributes,
     #[command(flatten)]
     output: Output,
 }
 
 impl Create {
-    fn entries(&self, console: &mut Console<'_>) -> Result<Vec<types::Entry>, CommandError> {
+    pub(super) fn entries(&self, console: &mut Console<'_>) -> Result<Vec<types::Entry>, CommandError> {
         if !self.data.is_empty() {
             return file::read(&self.data, console);
         }
@@ -70,7 +78,11 @@ impl RemoteCommand for Create {
             Format::Json => json::print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
                 let results = response.results.iter();
-                report("create", results.map(|result| (&result.status, &result.entry)), console)
+                report(
+                    "create",
+                    results.map(|result| (&result.status, &result.entry)),
+                    console,
+                )
             }
         }
     }
@@ -79,19 +91,29 @@ impl RemoteCommand for Create {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Update {
     /// The ID of the entry
-    #[arg(long = "entryID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "entryID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     entry_id: String,
     /// A JSON file with entries, or - for stdin; the other flags are then ignored
-    #[arg(long = "data", value_name = "FILE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "data",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
     data: String,
     #[command(flatten)]
-    attributes: Attributes,
+    pub(super) attributes: Attributes,
     #[command(flatten)]
     output: Output,
 }
 
 impl Update {
-    fn entries(&self, console: &mut Console<'_>) -> Result<Vec<types::Entry>, CommandError> {
+    pub(super) fn entries(&self, console: &mut Console<'_>) -> Result<Vec<types::Entry>, CommandError> {
         if !self.data.is_empty() {
             return file::read(&self.data, console);
         }
@@ -125,7 +147,9 @@ impl Update {
             CommandError::from(status)
                 .context("failed to fetch existing entry to merge additional attributes")
         })?;
-        let attributes = self.attributes.additional(stored.into_inner().additional_attributes);
+        let attributes = self
+            .attributes
+            .additional(stored.into_inner().additional_attributes);
         for entry in entries {
             entry.additional_attributes = attributes;
         }
@@ -152,14 +176,18 @@ impl RemoteCommand for Update {
             Format::Json => json::print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
                 let results = response.results.iter();
-                report("update", results.map(|result| (&result.status, &result.entry)), console)
+                report(
+                    "update",
+                    results.map(|result| (&result.status, &result.entry)),
+                    console,
+                )
             }
         }
     }
 }
 
 /// Prints what succeeded, then on stderr what didn't.
-fn report<'a>(
+pub(super) fn report<'a>(
     verb: &str,
     results: impl Iterator<Item = (&'a Option<types::Status>, &'a Option<types::Entry>)> + Clone,
     console: &mut Console<'_>,

@@ -1,7 +1,5 @@
 //! `entry delete`.
 
-use std::io::Write;
-
 use clap::Args;
 use credence_command::{CommandError, Console, Format, json, output::Output};
 use credence_proto::spire::api::server::entry::v1::{
@@ -16,10 +14,20 @@ use crate::cli::{RemoteCommand, request::failure};
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Delete {
     /// The ID of the entry
-    #[arg(long = "entryID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "entryID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     entry_id: String,
     /// A JSON file {"ids": […]}, or - for stdin
-    #[arg(long = "file", value_name = "FILE", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "file",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
     file: String,
     #[command(flatten)]
     output: Output,
@@ -50,7 +58,10 @@ impl RemoteCommand for Delete {
     }
 }
 
-fn report(response: &BatchDeleteEntryResponse, console: &mut Console<'_>) -> Result<(), CommandError> {
+pub(super) fn report(
+    response: &BatchDeleteEntryResponse,
+    console: &mut Console<'_>,
+) -> Result<(), CommandError> {
     let mut deleted = 0_usize;
     for result in &response.results {
         if failure(result.status.as_ref()).is_none() {

@@ -1,6 +1,6 @@
 //! The JSON files of `-data`: `{"entries": [{…}]}`, where IDs are texts and names are those SPIRE stores entries under.
 
-use std::{collections::BTreeMap, fs, io::Write};
+use std::{collections::BTreeMap, fs};
 
 use credence_command::{CommandError, Console};
 use credence_proto::spire::api::types;
@@ -60,7 +60,8 @@ pub(super) fn bytes(path: &str, console: &mut Console<'_>) -> Result<Vec<u8>, Co
     if path == "-" {
         console.input.read_to_end(&mut bytes)?;
     } else {
-        bytes = fs::read(path).map_err(|error| CommandError::from(error).context(format_args!("open {path}")))?;
+        bytes =
+            fs::read(path).map_err(|error| CommandError::from(error).context(format_args!("open {path}")))?;
     }
     Ok(bytes)
 }
@@ -103,11 +104,11 @@ fn convert(entry: FileEntry) -> Result<types::Entry, CommandError> {
         jwt_svid_ttl: entry.jwt_svid_ttl,
         hint: entry.hint,
         created_at: entry.created_at,
-        additional_attributes: entry
-            .additional_attributes
-            .map(|attributes| types::entry::AdditionalAttributes {
+        additional_attributes: entry.additional_attributes.map(|attributes| {
+            types::entry::AdditionalAttributes {
                 disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
                 jwt_svid_include_jti: attributes.jwt_svid_include_jti,
-            }),
+            }
+        }),
     })
 }

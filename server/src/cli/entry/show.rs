@@ -1,7 +1,5 @@
 //! `entry show` and `entry count`.
 
-use std::io::Write;
-
 use clap::Args;
 use credence_command::{CommandError, Console, Format, json, output::Output, output::plural};
 use credence_proto::spire::api::{
@@ -25,10 +23,20 @@ const PAGE: i32 = 500;
 #[derive(Args, Debug)]
 struct Filter {
     /// Only entries below this parent
-    #[arg(long = "parentID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "parentID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     parent_id: String,
     /// Only entries for this SPIFFE ID
-    #[arg(long = "spiffeID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "spiffeID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     spiffe_id: String,
     /// Only entries for downstream servers
     #[arg(long = "downstream")]
@@ -40,13 +48,22 @@ struct Filter {
     #[arg(long = "federatesWith", value_name = "ID")]
     federates_with: Vec<String>,
     /// How trust domains compare: exact, any, superset or subset
-    #[arg(long = "matchFederatesWithOn", value_name = "MATCH", default_value = "superset")]
+    #[arg(
+        long = "matchFederatesWithOn",
+        value_name = "MATCH",
+        default_value = "superset"
+    )]
     match_federates_with_on: String,
     /// How selectors compare: exact, any, superset or subset
     #[arg(long = "matchSelectorsOn", value_name = "MATCH", default_value = "superset")]
     match_selectors_on: String,
     /// Only entries with this hint
-    #[arg(long = "hint", value_name = "HINT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "hint",
+        value_name = "HINT",
+        default_value = "",
+        hide_default_value = true
+    )]
     hint: String,
 }
 
@@ -67,7 +84,12 @@ impl Filter {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Show {
     /// The ID of the entry
-    #[arg(long = "entryID", value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "entryID",
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true
+    )]
     entry_id: String,
     #[command(flatten)]
     filter: Filter,
@@ -108,7 +130,9 @@ impl Show {
     async fn one(&self, client: &mut EntryClient<Channel>) -> Result<types::Entry, CommandError> {
         let filter = &self.filter;
         if !filter.parent_id.is_empty() || !filter.spiffe_id.is_empty() || !filter.selectors.is_empty() {
-            return Err(CommandError::new("the -entryID flag can't be combined with others"));
+            return Err(CommandError::new(
+                "the -entryID flag can't be combined with others",
+            ));
         }
         let id = &self.entry_id;
         let request = GetEntryRequest {
@@ -149,10 +173,9 @@ async fn list(
 }
 
 /// By SPIFFE ID, parent, lifetimes and selectors, the selectors of each sorted too.
-fn sort(entries: &mut [types::Entry]) {
-    let selector = |a: &types::Selector, b: &types::Selector| {
-        (&a.r#type, &a.value).cmp(&(&b.r#type, &b.value))
-    };
+pub(super) fn sort(entries: &mut [types::Entry]) {
+    let selector =
+        |a: &types::Selector, b: &types::Selector| (&a.r#type, &a.value).cmp(&(&b.r#type, &b.value));
     for entry in &mut *entries {
         entry.selectors.sort_by(selector);
     }
@@ -195,7 +218,10 @@ impl RemoteCommand for Count {
                 by_downstream: filter.by_downstream,
             }),
         };
-        let response = EntryClient::new(channel).count_entries(request).await?.into_inner();
+        let response = EntryClient::new(channel)
+            .count_entries(request)
+            .await?
+            .into_inner();
         match self.output.format {
             Format::Json => json::print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
