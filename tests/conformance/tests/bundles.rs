@@ -1,5 +1,12 @@
 //! `bundles.json`: bundle documents, JWK Sets and DER of the Workload API, and what is published.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is a test"
+)]
+
 use std::time::Duration;
 
 use base64::Engine as _;

@@ -1,5 +1,12 @@
 //! `jwt_svids.json`: real tokens against a bundle.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is a test"
+)]
+
 use std::sync::Arc;
 
 use credence_conformance::{judge, load, run_cases, text};

@@ -1,5 +1,12 @@
 //! `x509_svids.json`: the holder's and the peer's side of X509-SVIDs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is a test"
+)]
+
 use std::sync::Arc;
 
 use base64::Engine as _;

@@ -78,13 +78,24 @@ pub fn verify_chain(
     anchors: &[Certificate],
     now: Timestamp,
 ) -> Result<Vec<Certificate>, PathError> {
+    if anchors.contains(leaf) {
+        check_alone(leaf, now)?;
+        return Ok(vec![leaf.clone()]);
+    }
+    verify_issued(leaf, intermediates, anchors, now)
+}
+
+/// As [`verify_chain`], but the leaf must have been issued by another certificate.
+pub(super) fn verify_issued(
+    leaf: &Certificate,
+    intermediates: &[Certificate],
+    anchors: &[Certificate],
+    now: Timestamp,
+) -> Result<Vec<Certificate>, PathError> {
     if intermediates.len() >= MAX_CHAIN {
         return Err(PathError::TooLong);
     }
     check_alone(leaf, now)?;
-    if anchors.contains(leaf) {
-        return Ok(vec![leaf.clone()]);
-    }
     let mut search = Search {
         intermediates,
         anchors,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use credence_identity::{Bundle, SpiffeId, SpiffeIdError, Timestamp, TrustDomain, X509Authority};
 
-use super::path::{MAX_CHAIN, PathError, verify_chain};
+use super::path::{MAX_CHAIN, PathError, verify_issued};
 use super::{Certificate, CertificateError};
 use crate::keys::{PrivateKey, PrivateKeyError, Signer};
 
@@ -207,7 +207,7 @@ fn verify_path(
         .iter()
         .filter_map(|authority| Certificate::from_der(&authority.der).ok())
         .collect();
-    let path = verify_chain(leaf, intermediates, &anchors, now)?;
+    let path = verify_issued(leaf, intermediates, &anchors, now)?;
     path.iter().skip(1).try_for_each(check_signing_id)?;
     Ok(VerifiedSvid {
         id,
