@@ -1,1 +1,218 @@
 //! Wires the server together.
+//!
+//! Owns the order of starting and stopping. Nothing is decided here that a part could decide itself. Invariant: when
+//! [`start`] returns, the server takes calls; whatever fails later takes the process down by the supervisor.
+
+mod connection;
+mod health;
+mod listener;
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use credence_identity::{SpiffeId, TrustDomain};
+use credence_runtime::clock::{Clock, StepWatch};
+use credence_runtime::fs::{FsError, bind_unix, ensure_dir, refuse_foreign_tmp};
+use credence_runtime::grpc::accept_tls;
+use credence_runtime::log::LogHandle;
+use credence_runtime::supervisor::Supervisor;
+use credence_runtime::tls::{BundleLookup, TlsError, server_config};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::api::{Context, Limits, Services};
+use crate::attestor::x509pop::{X509Pop, X509PopConfig};
+use crate::attestor::{Attestors, NodeAttestor};
+use crate::ca::{self, Authority, AuthorityError};
+use crate::keymanager::KeyManager;
+use crate::registry::{self, NodePruning, OpenError, Registry};
+use crate::store::{SqliteOptions, SqliteStore, StoreError};
+
+pub use health::HealthListener;
+use listener::{Guests, serve_tcp, serve_unix};
+
+/// The mode of the Unix socket, and of its folder where that is made.
+const SOCKET_MODE: u32 = 0o770;
+const FOLDER_MODE: u32 = 0o750;
+
+/// What a server is made of: the configuration with every file it names read.
+#[derive(Debug)]
+pub struct Plan {
+    /// The TCP endpoint; port 0 for a free one.
+    pub bind: SocketAddr,
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// The database.
+    pub database: SqliteOptions,
+    /// Where the authorities' keys live.
+    pub keys: Arc<dyn KeyManager>,
+    /// What is signed, and for how long.
+    pub authorities: ca::Settings,
+    /// TLS callers that are admins (`admin_ids`).
+    pub admin_ids: HashSet<SpiffeId>,
+    /// `ratelimit.attestation`.
+    pub limit_attestation: bool,
+    /// `ratelimit.signing`.
+    pub limit_signing: bool,
+    /// When expired nodes are removed.
+    pub node_pruning: Option<NodePruning>,
+    /// The x509pop attestor, if it is configured.
+    pub x509pop: Option<X509PopConfig>,
+    /// The HTTP health endpoint, if it is on.
+    pub health: Option<HealthListener>,
+}
+
+/// Why the server didn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database can't be opened.
+    #[error("unable to open the datastore")]
+    Store(#[from] StoreError),
+    /// The database can't be read.
+    #[error("unable to load the registry")]
+    Registry(#[from] OpenError),
+    /// There is no authority that could sign.
+    #[error("unable to start the authorities")]
+    Authority(#[from] AuthorityError),
+    /// The server's SVID is of no use for TLS.
+    #[error("unable to set TLS up")]
+    Tls(#[from] TlsError),
+    /// The Unix socket can't be made.
+    #[error("unable to listen on the socket")]
+    Socket(#[from] FsError),
+    /// The TCP port can't be had.
+    #[error("unable to listen on {address}")]
+    Bind {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server that takes calls.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The TCP endpoint's real address.
+    pub tcp: SocketAddr,
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// The HTTP health endpoint's real address.
+    pub health: Option<SocketAddr>,
+}
+
+/// Starts a server. It runs in tasks of `supervisor`, and stops with it: gracefully within ten seconds.
+///
+/// # Errors
+///
+/// [`StartError`]. Tasks that were started go on until the supervisor's shutdown.
+pub async fn start(
+    plan: Plan,
+    clock: Arc<dyn Clock>,
+    log: LogHandle,
+    supervisor: &Supervisor,
+) -> Result<Bound, StartError> {
+    let trust_domain = plan.authorities.trust_domain.clone();
+    let steps = StepWatch::spawn(Arc::clone(&clock), supervisor);
+    let store = SqliteStore::open(&plan.database).await?;
+    let settings = registry::Settings {
+        trust_domain: trust_domain.clone(),
+        node_pruning: plan.node_pruning,
+    };
+    let registry = Registry::open(store, settings, Arc::clone(&clock), &steps, supervisor).await?;
+    let jwt_disabled = plan.authorities.disable_jwt_svids;
+    let authority = Authority::start(
+        plan.authorities,
+        registry.clone(),
+        plan.keys,
+        Arc::clone(&clock),
+        &steps,
+        supervisor,
+    )
+    .await?;
+    let server_svid = authority.server_svid();
+    let tls = server_config(
+        server_svid.clone(),
+        bundles(registry.clone(), trust_domain.clone(), &plan.admin_ids),
+        Arc::clone(&clock),
+    )?;
+    let mut attestors: Vec<Arc<dyn NodeAttestor>> = Vec::new();
+    if let Some(config) = plan.x509pop {
+        attestors.push(Arc::new(X509Pop::new(
+            trust_domain.clone(),
+            config,
+            Arc::clone(&clock),
+        )));
+    }
+    let context = Arc::new(Context {
+        trust_domain: trust_domain.clone(),
+        registry,
+        authority,
+        clock,
+        steps,
+        admin_ids: plan.admin_ids.clone(),
+        jwt_disabled,
+        attestors: Attestors::new(attestors),
+        limits: Limits::new(plan.limit_attestation, plan.limit_signing),
+        log,
+        server_svid,
+        started: Instant::now(),
+    });
+    let services = Arc::new(Services::new(Arc::clone(&context)));
+
+    let unix = listen_unix(&plan.socket)?;
+    let failed = |source| StartError::Bind {
+        address: plan.bind,
+        source,
+    };
+    let listener = TcpListener::bind(plan.bind).await.map_err(failed)?;
+    let tcp = listener.local_addr().map_err(failed)?;
+    let health = match plan.health {
+        Some(health) => Some(health.start(context, supervisor).await?),
+        None => None,
+    };
+    let guests = Guests {
+        trust_domain,
+        admin_ids: plan.admin_ids,
+    };
+    let incoming = accept_tls(listener, tls, supervisor);
+    let stop = supervisor.token();
+    supervisor.spawn_graceful(
+        "tcp-server",
+        serve_tcp(incoming, guests, Arc::clone(&services), stop.clone()),
+    );
+    tracing::info!(address = %tcp, network = "tcp", subsystem_name = "endpoints", "Starting Server APIs");
+    supervisor.spawn_graceful("uds-server", serve_unix(unix, services, stop));
+    let address = plan.socket.display();
+    tracing::info!(%address, network = "unix", subsystem_name = "endpoints", "Starting Server APIs");
+    Ok(Bound {
+        tcp,
+        socket: plan.socket,
+        health,
+    })
+}
+
+/// The bundles that TLS callers are verified by: the own trust domain's, and those of foreign admins.
+fn bundles(registry: Registry, own: TrustDomain, admin_ids: &HashSet<SpiffeId>) -> BundleLookup {
+    let foreign: HashSet<TrustDomain> = admin_ids.iter().map(SpiffeId::trust_domain).collect();
+    Arc::new(move |trust_domain| {
+        let known = *trust_domain == own || foreign.contains(trust_domain);
+        if known {
+            registry.read().bundle(trust_domain).cloned()
+        } else {
+            None
+        }
+    })
+}
+
+fn listen_unix(socket: &Path) -> Result<tokio::net::UnixListener, FsError> {
+    refuse_foreign_tmp(socket)?;
+    if let Some(folder) = socket.parent() {
+        ensure_dir(folder, FOLDER_MODE)?;
+    }
+    bind_unix(socket, SOCKET_MODE)
+}

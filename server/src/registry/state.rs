@@ -27,7 +27,7 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn build(trust_domain: TrustDomain, snapshot: Snapshot) -> State {
+    pub(crate) fn build(trust_domain: TrustDomain, snapshot: Snapshot) -> State {
         let mut entries = Entries::new(SpiffeId::server(&trust_domain), snapshot.entries.len());
         snapshot
             .entries

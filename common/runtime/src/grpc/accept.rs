@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use credence_crypto::x509::Certificate;
 use credence_identity::{SpiffeId, Timestamp};
-use rustls::ServerConfig;
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -147,6 +147,11 @@ impl TlsConnection {
     /// Who is at the other end.
     pub fn info(&self) -> &ConnectInfo {
         &self.info
+    }
+
+    /// Whether TLS 1.3 was agreed on, and not 1.2.
+    pub fn is_tls13(&self) -> bool {
+        self.stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }
 

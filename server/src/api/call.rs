@@ -1,0 +1,56 @@
+//! What a handler knows about the call it answers, beside the message.
+
+use std::sync::Arc;
+
+use credence_identity::SpiffeId;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::authz::Method;
+use super::caller::Caller;
+
+/// One accepted connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) caller: Caller,
+    /// Cancelled when the connection takes no more calls: it is old, or the server stops. Streams that would
+    /// otherwise never end watch it.
+    pub(crate) closing: CancellationToken,
+}
+
+/// One authorized call; put into the request by [`super::gate`].
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) method: &'static Method,
+}
+
+impl Call {
+    /// The call of a request that came through the gate.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` for one that didn't, which no listener lets happen.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<&Self, Status> {
+        request
+            .extensions()
+            .get()
+            .ok_or_else(|| Status::internal("caller missing from request context"))
+    }
+
+    /// Who calls.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.connection.caller
+    }
+
+    /// The ID of the agent that calls a method that only agents may call.
+    ///
+    /// # Errors
+    ///
+    /// `Internal`; the authorization table lets none but TLS callers with an ID call such a method.
+    pub(crate) fn agent(&self) -> Result<&SpiffeId, Status> {
+        self.caller()
+            .id()
+            .ok_or_else(|| Status::internal("caller ID missing from request context"))
+    }
+}

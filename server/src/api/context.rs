@@ -1,0 +1,68 @@
+//! What the services share.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use credence_crypto::x509::X509SvidKey;
+use credence_identity::{SpiffeId, TrustDomain};
+use credence_runtime::clock::{Clock, StepWatch};
+use credence_runtime::log::LogHandle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::limits::Limits;
+use super::status::fault;
+use crate::attestor::Attestors;
+use crate::ca::Authority;
+use crate::registry::{Registry, TransactError};
+
+/// What every service is built from.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The server's own trust domain.
+    pub(crate) trust_domain: TrustDomain,
+    /// All that is known.
+    pub(crate) registry: Registry,
+    /// What signs.
+    pub(crate) authority: Authority,
+    /// The wall clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Tells streams that wait for an SVID's end that the wall clock was stepped.
+    pub(crate) steps: StepWatch,
+    /// TLS callers that are admins whatever the entries say (`admin_ids`).
+    pub(crate) admin_ids: HashSet<SpiffeId>,
+    /// JWT-SVIDs are off (`disable_jwt_svids`).
+    pub(crate) jwt_disabled: bool,
+    /// The node attestors beside join tokens.
+    pub(crate) attestors: Attestors,
+    /// The rate limits of TCP callers.
+    pub(crate) limits: Limits,
+    /// The log, whose level the Logger service sets.
+    pub(crate) log: LogHandle,
+    /// The server's own SVID, which the Debug service shows.
+    pub(crate) server_svid: watch::Receiver<Arc<X509SvidKey>>,
+    /// When the server started.
+    pub(crate) started: Instant,
+}
+
+impl Context {
+    /// The status of a call whose transaction was refused, or couldn't be committed. The cause stays in the log.
+    pub(crate) fn not_committed(&self, what: &str, error: &TransactError<Status>) -> Status {
+        match error {
+            TransactError::Refused(status) => status.clone(),
+            TransactError::Store(cause) => {
+                tracing::error!(error = cause as &(dyn std::error::Error + 'static), "{what}");
+                fault(Code::Internal, what, "datastore is unavailable")
+            }
+            TransactError::Closed => fault(Code::Unavailable, what, "server is shutting down"),
+        }
+    }
+
+    /// The status of a call that needs an authority and got none, or whose signing failed.
+    pub(crate) fn not_signed(&self, what: &str, error: &(impl std::error::Error + 'static)) -> Status {
+        tracing::error!(error = error as &(dyn std::error::Error + 'static), "{what}");
+        fault(Code::Internal, what, error as &dyn Display)
+    }
+}

@@ -1,0 +1,78 @@
+//! `spire.api.server.debug.v1.Debug`: facts about the running server.
+
+use std::sync::Arc;
+
+use credence_crypto::x509::Certificate;
+use credence_proto::spire::api::server::debug::v1 as pb;
+use tonic::{Request, Response, Status};
+
+use super::context::Context;
+use super::convert::id_to_proto;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct DebugService {
+    context: Arc<Context>,
+}
+
+impl DebugService {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    /// The chain of the server's SVID up to and with its root, as SPIRE shows it.
+    fn svid_chain(&self) -> Vec<pb::get_info_response::Cert> {
+        let svid = Arc::clone(&self.context.server_svid.borrow());
+        let chain = svid
+            .svid
+            .chain
+            .iter()
+            .filter_map(|der| Certificate::from_der(der).ok());
+        let mut chain: Vec<_> = chain.collect();
+        let root = {
+            let state = self.context.registry.read();
+            let issuer = chain
+                .last()
+                .and_then(|last| last.authority_key_id().map(<[u8]>::to_vec));
+            let roots = state
+                .own_bundle()
+                .into_iter()
+                .flat_map(|bundle| &bundle.x509_authorities);
+            let mut roots = roots.filter_map(|authority| Certificate::from_der(&authority.der).ok());
+            roots.find(|root| root.subject_key_id() == issuer.as_deref())
+        };
+        chain.extend(root);
+        chain.iter().map(certificate_to_proto).collect()
+    }
+}
+
+fn certificate_to_proto(certificate: &Certificate) -> pb::get_info_response::Cert {
+    pb::get_info_response::Cert {
+        id: certificate.spiffe_id().ok().as_ref().map(id_to_proto),
+        expires_at: certificate.not_after().unix_seconds(),
+        subject: certificate.subject().to_string(),
+    }
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+#[tonic::async_trait]
+impl pb::debug_server::Debug for DebugService {
+    async fn get_info(
+        &self,
+        _: Request<pb::GetInfoRequest>,
+    ) -> Result<Response<pb::GetInfoResponse>, Status> {
+        let svid_chain = self.svid_chain();
+        let uptime = i32::try_from(self.context.started.elapsed().as_secs()).unwrap_or(i32::MAX);
+        let state = self.context.registry.read();
+        Ok(Response::new(pb::GetInfoResponse {
+            svid_chain,
+            uptime,
+            agents_count: count(state.node_count()),
+            federated_bundles_count: count(state.bundles().count()),
+            entries_count: count(state.entry_count()),
+        }))
+    }
+}

@@ -1,0 +1,86 @@
+//! `spire.api.server.svid.v1.SVID`.
+//!
+//! Owns the service's face. Invariant: nothing is signed for an agent without an authorised entry, and nothing at all
+//! without a CSR whose signature was checked.
+
+mod issue;
+mod mint;
+
+use std::sync::Arc;
+
+use credence_proto::spire::api::server::svid::v1 as pb;
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::context::Context;
+use super::status::unimplemented;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct SvidService {
+    context: Arc<Context>,
+}
+
+impl SvidService {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::svid_server::Svid for SvidService {
+    async fn mint_x509svid(
+        &self,
+        request: Request<pb::MintX509svidRequest>,
+    ) -> Result<Response<pb::MintX509svidResponse>, Status> {
+        mint::x509(&self.context, request.get_ref()).map(Response::new)
+    }
+
+    async fn mint_jwtsvid(
+        &self,
+        request: Request<pb::MintJwtsvidRequest>,
+    ) -> Result<Response<pb::MintJwtsvidResponse>, Status> {
+        mint::jwt(&self.context, request.get_ref()).map(Response::new)
+    }
+
+    async fn mint_witsvid(
+        &self,
+        _: Request<pb::MintWitsvidRequest>,
+    ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
+        Err(Status::unimplemented("WIT functionality is disabled"))
+    }
+
+    async fn batch_new_x509svid(
+        &self,
+        request: Request<pb::BatchNewX509svidRequest>,
+    ) -> Result<Response<pb::BatchNewX509svidResponse>, Status> {
+        let call = Call::of(&request)?.clone();
+        issue::x509_batch(&self.context, &call, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn new_jwtsvid(
+        &self,
+        request: Request<pb::NewJwtsvidRequest>,
+    ) -> Result<Response<pb::NewJwtsvidResponse>, Status> {
+        let call = Call::of(&request)?.clone();
+        issue::jwt(&self.context, &call, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn batch_new_witsvid(
+        &self,
+        _: Request<pb::BatchNewWitsvidRequest>,
+    ) -> Result<Response<pb::BatchNewWitsvidResponse>, Status> {
+        Err(Status::unimplemented("WIT functionality is disabled"))
+    }
+
+    async fn new_downstream_x509ca(
+        &self,
+        _: Request<pb::NewDownstreamX509caRequest>,
+    ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
+        Err(unimplemented("NewDownstreamX509CA"))
+    }
+}
