@@ -11,6 +11,7 @@ mod clients;
 mod clock;
 mod dev;
 mod faults;
+mod node_certificate;
 mod refusals;
 mod rotation;
 

@@ -14,6 +14,8 @@ use crate::process::Process;
 pub struct Settings {
     /// The key manager of server and agents: `disk` or `memory`.
     pub key_manager: &'static str,
+    /// The log level of both.
+    pub log_level: &'static str,
     /// Lines put into the `server` block.
     pub server: String,
     /// Lines put into the `agent` block.
@@ -26,6 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             key_manager: "disk",
+            log_level: "DEBUG",
             server: String::new(),
             agent: String::new(),
             environment: Vec::new(),
@@ -138,11 +141,12 @@ impl Lab {
         let path = self.dir.path().join("server.conf");
         let text = format!(
             "server {{\n  trust_domain = \"example.org\"\n  bind_address = \"127.0.0.1\"\n  bind_port = {port}\n  \
-             data_dir = \"{dir}/server\"\n  socket_path = \"{socket}\"\n  log_level = \"DEBUG\"\n  \
+             data_dir = \"{dir}/server\"\n  socket_path = \"{socket}\"\n  log_level = \"{level}\"\n  \
              ratelimit {{\n    attestation = false\n  }}\n  {more}\n}}\n\
              plugins {{\n  DataStore \"sql\" {{ plugin_data {{ database_type = \"sqlite3\" \
              connection_string = \"{dir}/server/datastore.sqlite3\" }} }}\n  {keys}\n  {attestor}\n}}\n",
             port = self.port,
+            level = self.settings.log_level,
             socket = self.server_socket().display(),
             more = self.settings.server,
             keys = self.key_manager(&format!("keys_path = \"{dir}/server/keys.json\"")),
@@ -194,9 +198,10 @@ impl Lab {
         let text = format!(
             "agent {{\n  trust_domain = \"example.org\"\n  server_address = \"127.0.0.1\"\n  server_port = {port}\n  \
              data_dir = \"{dir}/data\"\n  socket_path = \"{socket}\"\n  trust_bundle_path = \"{bundle}\"\n  \
-             log_level = \"DEBUG\"\n  {more}\n  {extra}\n}}\nplugins {{\n  {keys}\n  {attestor}\n  \
+             log_level = \"{level}\"\n  {more}\n  {extra}\n}}\nplugins {{\n  {keys}\n  {attestor}\n  \
              WorkloadAttestor \"unix\" {{ plugin_data {{ discover_workload_path = true }} }}\n}}\n",
             port = self.port,
+            level = self.settings.log_level,
             dir = folder.display(),
             socket = self.agent_socket(name).display(),
             bundle = bundle.display(),
