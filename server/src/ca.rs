@@ -25,7 +25,7 @@ use credence_crypto::{KeyType, RandomError};
 use credence_identity::TrustDomain;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::supervisor::Supervisor;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::registry::Registry;
@@ -133,6 +133,8 @@ pub(crate) struct Issuers {
     jwt: ArcSwapOption<Held<JwtKey>>,
     x509_failures: AtomicU32,
     jwt_failures: AtomicU32,
+    /// Told when another authority signs from now on; the server's own SVID may wait for that.
+    activated: Notify,
 }
 
 /// The handle by which everything is signed. Clones share the authorities.
@@ -172,7 +174,7 @@ impl Authority {
             clock: &*clock,
             issuers: &issuers,
         };
-        let (publish, server_svid) = watch::channel(server_svid::issue(&signer)?);
+        let (publish, server_svid) = watch::channel(server_svid::issue(&signer).await?);
         let authority = Self {
             settings,
             clock,
@@ -238,3 +240,5 @@ impl fmt::Debug for Authority {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,11 @@ impl<K: Kind> Rotation<K> {
                     "{} slot unusable: its key or its place in the bundle is gone", K::NOUN
                 );
             }
-            Some((slot, entry.status, Arc::new(usable?)))
+            Some(Restored {
+                slot,
+                status: entry.status,
+                held: Arc::new(usable?),
+            })
         });
         if !entries.is_empty() && restored.iter().all(Option::is_none) {
             tracing::info!(
@@ -124,6 +128,7 @@ impl<K: Kind> Rotation<K> {
     fn hand_out(&self, context: &Context) {
         if let Some(active) = self.slots.active() {
             K::issuer(&context.issuers).store(Some(Arc::clone(active)));
+            context.issuers.activated.notify_one();
         }
     }
 }
@@ -177,26 +182,30 @@ fn key_name<K: Kind>(slot: SlotName) -> String {
     format!("{}-{slot}", K::KEY_PREFIX)
 }
 
+/// An authority that was found again.
+struct Restored<S> {
+    slot: SlotName,
+    status: Status,
+    held: Arc<Held<S>>,
+}
+
 /// Puts what was restored into its slots. Two active ones cannot be; if they are, the later one is.
-fn arrange<S>(restored: [Option<(SlotName, Status, Arc<Held<S>>)>; 2]) -> Slots<Arc<Held<S>>> {
+fn arrange<S>(restored: [Option<Restored<S>>; 2]) -> Slots<Arc<Held<S>>> {
     let mut found: Vec<_> = restored.into_iter().flatten().collect();
-    found.sort_by_key(|(_, status, held)| (*status == Status::Active, held.issued_at));
-    let next_status = |status| {
-        if status == Status::Prepared {
+    found.sort_by_key(|one| (one.status == Status::Active, one.held.issued_at));
+    let next = |one: Restored<S>| {
+        let status = if one.status == Status::Prepared {
             NextStatus::Prepared
         } else {
             NextStatus::Old
-        }
+        };
+        (status, one.held)
     };
     match (found.pop(), found.pop()) {
-        (Some((slot, Status::Active, active)), next) => Slots::restore(
-            slot,
-            Some(active),
-            next.map(|(_, status, held)| (next_status(status), held)),
-        ),
-        (Some((slot, status, next)), _) => {
-            Slots::restore(slot.other(), None, Some((next_status(status), next)))
+        (Some(active), other) if active.status == Status::Active => {
+            Slots::restore(active.slot, Some(active.held), other.map(next))
         }
+        (Some(one), _) => Slots::restore(one.slot.other(), None, Some(next(one))),
         (None, _) => Slots::default(),
     }
 }

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use credence_crypto::PrivateKey;
 use credence_crypto::x509::{Certificate, X509SvidKey};
+use credence_crypto::{PrivateKey, Signer};
 use credence_identity::rotation::renew_at;
 use credence_identity::{Bundle, SpiffeId};
 use credence_runtime::clock::sleep_until;
@@ -19,10 +19,13 @@ use crate::registry::Registry;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Makes a key and signs an SVID for it.
-pub(super) fn issue(signing: &Signing<'_>) -> Result<Arc<X509SvidKey>, AuthorityError> {
-    let key = PrivateKey::generate(signing.settings.x509_key_type)?;
+pub(super) async fn issue(signing: &Signing<'_>) -> Result<Arc<X509SvidKey>, AuthorityError> {
+    let key_type = signing.settings.x509_key_type;
+    // An RSA key takes seconds.
+    let made = tokio::task::spawn_blocking(move || PrivateKey::generate(key_type)).await;
+    let key = made.map_err(|_| AuthorityError::Closed)??;
     let svid = signing
-        .server_svid(credence_crypto::Signer::public_key(&key))
+        .server_svid(key.public_key())
         .map_err(AuthorityError::ServerSvid)?;
     Ok(Arc::new(X509SvidKey { svid, key }))
 }
@@ -36,12 +39,14 @@ pub(super) async fn run(
 ) -> Result<(), Infallible> {
     // Subscribers learn of each change of the trust domain's own bundle, whatever their ID.
     let mut bundle_changed = registry.subscribe(&SpiffeId::server(&authority.settings().trust_domain));
-    let mut renewal = due(&authority, &publish);
+    let (mut renewal, mut failed) = (due(&authority, &publish), false);
     loop {
         tokio::select! {
             () = sleep_until(authority.clock(), &mut steps, renewal) => {
                 tracing::debug!(subsystem_name = "svid_rotator", "Rotating server SVID");
             }
+            // After a step of the clock the authorities expired too: theirs comes first.
+            () = authority.issuers.activated.notified(), if failed => {}
             () = bundle_changed.changed() => {
                 let tainted = registry.read().own_bundle().is_some_and(|bundle| is_tainted(bundle, &publish.borrow()));
                 if !tainted {
@@ -53,7 +58,9 @@ pub(super) async fn run(
                 );
             }
         }
-        renewal = match issue(&authority.signing()) {
+        let issued = issue(&authority.signing()).await;
+        failed = issued.is_err();
+        renewal = match issued {
             Ok(svid) => {
                 publish.send_replace(svid);
                 due(&authority, &publish)
