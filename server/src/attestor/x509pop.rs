@@ -55,7 +55,13 @@ struct Shared {
 impl X509Pop {
     /// An attestor for agents of `trust_domain`.
     pub fn new(trust_domain: TrustDomain, config: X509PopConfig, clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { trust_domain, config, clock }) }
+        Self {
+            shared: Arc::new(Shared {
+                trust_domain,
+                config,
+                clock,
+            }),
+        }
     }
 }
 
@@ -68,16 +74,34 @@ impl NodeAttestor for X509Pop {
         let shown: wire::AttestationData =
             serde_json::from_slice(payload).map_err(|error| malformed("failed to unmarshal data", error))?;
         let path = self.shared.verified_path(&shown)?;
-        let nonce = random_bytes::<NONCE>().map_err(|error| internal("unable to generate challenge", error))?;
-        let leaf = path.first().ok_or_else(|| malformed("no certificate to attest", "none given"))?;
+        let nonce =
+            random_bytes::<NONCE>().map_err(|error| internal("unable to generate challenge", error))?;
+        let leaf = path
+            .first()
+            .ok_or_else(|| malformed("no certificate to attest", "none given"))?;
         let challenge = match leaf.public_key().pop_is_rsa() {
-            Some(true) => wire::Challenge { rsa_signature: Some(wire::Nonce::new(&nonce)), ecdsa_signature: None },
-            Some(false) => wire::Challenge { rsa_signature: None, ecdsa_signature: Some(wire::Nonce::new(&nonce)) },
-            None => return Err(internal("unable to generate challenge", "unsupported public key type")),
+            Some(true) => wire::Challenge {
+                rsa_signature: Some(wire::Nonce::new(&nonce)),
+                ecdsa_signature: None,
+            },
+            Some(false) => wire::Challenge {
+                rsa_signature: None,
+                ecdsa_signature: Some(wire::Nonce::new(&nonce)),
+            },
+            None => {
+                return Err(internal(
+                    "unable to generate challenge",
+                    "unsupported public key type",
+                ));
+            }
         };
-        let challenge = serde_json::to_vec(&challenge)
-            .map_err(|error| internal("unable to marshal challenge", error))?;
-        let then = Box::new(Challenged { shared: Arc::clone(&self.shared), path, nonce });
+        let challenge =
+            serde_json::to_vec(&challenge).map_err(|error| internal("unable to marshal challenge", error))?;
+        let then = Box::new(Challenged {
+            shared: Arc::clone(&self.shared),
+            path,
+            nonce,
+        });
         Ok(Step::Challenge { challenge, then })
     }
 }
@@ -97,16 +121,36 @@ impl Challenger for Challenged {
         let response: wire::Response = serde_json::from_slice(response)
             .map_err(|error| malformed("unable to unmarshal challenge response", error))?;
         let leaf = self.path.first().ok_or_else(|| denied(WHAT, "no certificate"))?;
-        let (nonce, proof) = match (leaf.public_key().pop_is_rsa(), response.rsa_signature, response.ecdsa_signature) {
+        let (nonce, proof) = match (
+            leaf.public_key().pop_is_rsa(),
+            response.rsa_signature,
+            response.ecdsa_signature,
+        ) {
             (Some(true), Some(rsa), _) => (rsa.nonce.0, PopSignature::Rsa(rsa.signature.0)),
-            (Some(false), _, Some(ecdsa)) => (ecdsa.nonce.0, PopSignature::Ecdsa { r: ecdsa.r.0, s: ecdsa.s.0 }),
-            _ => return Err(denied(WHAT, "response has no signature by the type of the certificate's key")),
+            (Some(false), _, Some(ecdsa)) => (
+                ecdsa.nonce.0,
+                PopSignature::Ecdsa {
+                    r: ecdsa.r.0,
+                    s: ecdsa.s.0,
+                },
+            ),
+            _ => {
+                return Err(denied(
+                    WHAT,
+                    "response has no signature by the type of the certificate's key",
+                ));
+            }
         };
         if nonce.len() != NONCE {
-            return Err(denied(WHAT, format!("nonce has {} bytes instead of {NONCE}", nonce.len())));
+            return Err(denied(
+                WHAT,
+                format!("nonce has {} bytes instead of {NONCE}", nonce.len()),
+            ));
         }
         let message = [self.nonce.as_slice(), &nonce].concat();
-        leaf.public_key().verify_possession(&message, &proof).map_err(|error| denied(WHAT, error))?;
+        leaf.public_key()
+            .verify_possession(&message, &proof)
+            .map_err(|error| denied(WHAT, error))?;
         self.shared.attested(leaf, &self.path).map(Step::Attested)
     }
 }
@@ -117,13 +161,21 @@ impl Shared {
         let mut certificates = shown.certificates.iter().enumerate().map(|(at, der)| {
             Certificate::from_der(&der.0).map_err(|error| match at {
                 0 => malformed("unable to parse leaf certificate", error),
-                _ => malformed(&format!("unable to parse intermediate certificate {}", at - 1), error),
+                _ => malformed(
+                    &format!("unable to parse intermediate certificate {}", at - 1),
+                    error,
+                ),
             })
         });
-        let leaf = certificates.next().ok_or_else(|| malformed("no certificate to attest", "none given"))??;
+        let leaf = certificates
+            .next()
+            .ok_or_else(|| malformed("no certificate to attest", "none given"))??;
         if shown.certificates.len() - 1 > self.config.max_intermediates {
             let most = self.config.max_intermediates;
-            return Err(malformed("too many intermediate certificates", format!("at most {most} are taken")));
+            return Err(malformed(
+                "too many intermediate certificates",
+                format!("at most {most} are taken"),
+            ));
         }
         let intermediates = certificates.collect::<Result<Vec<_>, _>>()?;
         verify_chain(&leaf, &intermediates, &self.config.roots, self.clock.now())
@@ -132,32 +184,50 @@ impl Shared {
 
     fn attested(&self, leaf: &Certificate, path: &[Certificate]) -> Result<AttestedNode, AttestError> {
         const WHAT: &str = "failed to make spiffe id";
-        let sans = self.san_selectors(leaf);
-        let fields = template::Fields { trust_domain: &self.trust_domain, leaf, sans: &sans };
-        let agent_path = self.config.path.render(&fields).map_err(|error| internal(WHAT, error))?;
+        let sans = san_selectors(&self.trust_domain, leaf.uri_sans());
+        let fields = template::Fields {
+            trust_domain: &self.trust_domain,
+            leaf,
+            sans: &sans,
+        };
+        let agent_path = self
+            .config
+            .path
+            .render(&fields)
+            .map_err(|error| internal(WHAT, error))?;
         let id = SpiffeId::agent(&self.trust_domain, &agent_path).map_err(|error| internal(WHAT, error))?;
         let mut values = Vec::new();
         if let Some(name) = leaf.subject().common_name().filter(|name| !name.is_empty()) {
             values.push(format!("subject:cn:{name}"));
         }
-        values.extend(path.iter().skip(1).map(|issuer| format!("ca:fingerprint:{}", issuer.sha1_fingerprint())));
+        values.extend(
+            path.iter()
+                .skip(1)
+                .map(|issuer| format!("ca:fingerprint:{}", issuer.sha1_fingerprint())),
+        );
         values.push(format!("serialnumber:{}", leaf.serial_hex()));
         values.extend(sans.iter().map(|(key, value)| format!("san:{key}:{value}")));
         let selectors: Result<Vec<_>, _> = values.iter().map(|value| Selector::new(TYPE, value)).collect();
         let selectors = selectors.map_err(|error| internal("failed to make selectors", error))?;
-        Ok(AttestedNode { id, selectors, can_reattest: true })
+        Ok(AttestedNode {
+            id,
+            selectors,
+            can_reattest: true,
+        })
     }
+}
 
-    /// Keys and values of the URI names `x509pop://<own trust domain>/<key>/<value>`. Those of other trust domains say
-    /// nothing here.
-    fn san_selectors(&self, leaf: &Certificate) -> BTreeMap<String, String> {
-        let own = format!("{TYPE}://{}/", self.trust_domain);
-        let pairs = leaf.uri_sans().iter().filter_map(|uri| uri.strip_prefix(&own)?.split_once('/'));
-        pairs
-            .filter(|(key, value)| !key.is_empty() && !value.is_empty())
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
-    }
+/// Keys and values of the URI names `x509pop://<own trust domain>/<key>/<value>`. Those of other trust domains say
+/// nothing here.
+fn san_selectors(own: &TrustDomain, uris: &[String]) -> BTreeMap<String, String> {
+    let prefix = format!("{TYPE}://{own}/");
+    let pairs = uris
+        .iter()
+        .filter_map(|uri| uri.strip_prefix(&prefix)?.split_once('/'));
+    pairs
+        .filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn malformed(what: &str, cause: impl Display) -> AttestError {

@@ -68,8 +68,9 @@ impl PathTemplate {
         }
         let mut rest = text;
         while let Some((before, action)) = rest.split_once("{{") {
-            let (action, after) =
-                action.split_once("}}").ok_or_else(|| TemplateError::Unclosed(text.to_owned()))?;
+            let (action, after) = action
+                .split_once("}}")
+                .ok_or_else(|| TemplateError::Unclosed(text.to_owned()))?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
@@ -114,7 +115,9 @@ fn field(action: &str) -> Result<Part, TemplateError> {
         ".SerialNumberHex" => Ok(Part::SerialNumberHex),
         ".Subject.CommonName" => Ok(Part::CommonName),
         _ => match action.strip_prefix(".URISanSelectors.") {
-            Some(key) if !key.is_empty() && !key.contains(char::is_whitespace) => Ok(Part::San(key.to_owned())),
+            Some(key) if !key.is_empty() && !key.contains(char::is_whitespace) => {
+                Ok(Part::San(key.to_owned()))
+            }
             _ => Err(TemplateError::UnknownField(action.to_owned())),
         },
     }
@@ -126,13 +129,24 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_documented_text_parses_to() {
-        assert_eq!(PathTemplate::parse("/{{ .PluginName }}/{{ .Fingerprint }}"), Ok(PathTemplate::default()));
-        assert_eq!(PathTemplate::parse("{{.PluginName}}/{{.Fingerprint}}"), Ok(PathTemplate::default()));
+        assert_eq!(
+            PathTemplate::parse("/{{ .PluginName }}/{{ .Fingerprint }}"),
+            Ok(PathTemplate::default())
+        );
+        assert_eq!(
+            PathTemplate::parse("{{.PluginName}}/{{.Fingerprint}}"),
+            Ok(PathTemplate::default())
+        );
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for text in ["/{{ .PluginName", "/{{ .Nope }}", "/{{ .Subject.CommonName | lower }}", "/{{ }}"] {
+        for text in [
+            "/{{ .PluginName",
+            "/{{ .Nope }}",
+            "/{{ .Subject.CommonName | lower }}",
+            "/{{ }}",
+        ] {
             assert!(PathTemplate::parse(text).is_err(), "{text}");
         }
     }

@@ -28,7 +28,9 @@ pub(super) struct Nonce {
 
 impl Nonce {
     pub(super) fn new(nonce: &[u8]) -> Self {
-        Self { nonce: Bytes(nonce.to_vec()) }
+        Self {
+            nonce: Bytes(nonce.to_vec()),
+        }
     }
 }
 
@@ -63,7 +65,10 @@ pub(super) struct Bytes(pub(super) Vec<u8>);
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_bytes()).map(Self).map_err(D::Error::custom)
+        STANDARD
+            .decode(text.as_bytes())
+            .map(Self)
+            .map_err(D::Error::custom)
     }
 }
 
