@@ -3,7 +3,7 @@
 //! Invariant: a gRPC status reads as Go's client prints it (`rpc error: code = NotFound desc = …`), because scripts
 //! match that text.
 
-use std::{fmt::Display, future::Future, io, time::Duration};
+use std::{error::Error, fmt::Display, future::Future, io, time::Duration};
 
 use tonic::{Code, Status};
 
@@ -16,6 +16,21 @@ impl CommandError {
     /// An error with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// An error with all its causes, as `outer: inner`.
+    pub fn chain(error: &dyn Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let inner = match error.downcast_ref::<io::Error>() {
+                Some(error) => io_text(error),
+                None => error.to_string(),
+            };
+            text = format!("{text}: {inner}");
+            cause = error.source();
+        }
+        Self(text)
     }
 
     /// The same error behind `what: `.

@@ -11,7 +11,6 @@ pub mod error;
 pub mod flags;
 pub mod json;
 pub mod output;
-pub mod pem;
 
 pub use duration::GoDuration;
 pub use error::CommandError;

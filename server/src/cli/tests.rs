@@ -1,0 +1,81 @@
+//! What flags become, and what answers look like. Against a real server the commands run in the end-to-end tests.
+
+use super::*;
+
+/// Reads a command line and hands the command to `look`, or returns what was written on stderr and the status.
+pub(super) fn read(line: &[&str], input: &str) -> Result<(Command, Streams), (u8, String)> {
+    let mut streams = Streams::new(input);
+    let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+    let read = flags::parse::<Program>("credence server", &line, &mut streams.console());
+    match read {
+        Ok(program) => Ok((program.command, streams)),
+        Err(status) => Err((status, streams.err())),
+    }
+}
+
+/// The streams of a command under test.
+pub(super) struct Streams {
+    input: std::io::Cursor<Vec<u8>>,
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl Streams {
+    pub(super) fn new(input: &str) -> Self {
+        Self {
+            input: std::io::Cursor::new(input.as_bytes().to_vec()),
+            out: Vec::new(),
+            err: Vec::new(),
+        }
+    }
+
+    pub(super) fn console(&mut self) -> Console<'_> {
+        Console {
+            input: &mut self.input,
+            out: &mut self.out,
+            err: &mut self.err,
+        }
+    }
+
+    pub(super) fn out(&self) -> String {
+        String::from_utf8(self.out.clone()).unwrap()
+    }
+
+    pub(super) fn err(&self) -> String {
+        String::from_utf8(self.err.clone()).unwrap()
+    }
+}
+
+#[test]
+fn the_first_word_decides_between_127_and_1() {
+    for (line, status) in [
+        (&["nope"][..], 127),
+        (&[], 127),
+        (&["entry", "nope"], 1),
+        (&["entry", "create", "-nope"], 1),
+        (&["token"], 1),
+    ] {
+        assert_eq!(read(line, "").map(drop).unwrap_err().0, status, "{line:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error_with_its_prefix() {
+    let mut streams = Streams::new("");
+    let line = ["agent", "list", "-socketPath", "/nonexistent/api.sock"].map(str::to_owned);
+    assert_eq!(main("credence server", &line, &mut streams.console()), 1);
+    let expected = "Error: rpc error: code = Unavailable desc = ";
+    assert!(streams.err().starts_with(expected), "{}", streams.err());
+    assert_eq!(streams.out(), "");
+}
+
+#[test]
+fn health_of_a_server_that_is_not_there() {
+    let mut streams = Streams::new("");
+    let line = ["healthcheck", "-socketPath", "invalid/path"].map(str::to_owned);
+    assert_eq!(main("credence server", &line, &mut streams.console()), 1);
+    assert_eq!(
+        streams.err(),
+        "Error: server is unhealthy: unable to determine health\n"
+    );
+}
