@@ -244,6 +244,4 @@ fn chain(error: &dyn Error) -> String {
 }
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;

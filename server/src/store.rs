@@ -7,7 +7,7 @@
 
 mod change;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod error;
 mod memory;
 mod sqlite;

@@ -43,6 +43,11 @@ impl Subscribers {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SpiffeId, watch::Sender<Revision>>> {
         self.signals.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,1 +1,0 @@
-//! The registry against a naive model of the walk.
