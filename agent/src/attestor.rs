@@ -1,3 +1,4 @@
 //! Node attestation and workload attestation.
 
+pub mod node;
 pub mod workload;

@@ -1,1 +1,241 @@
-//! Entries and SVIDs that this agent holds.
+//! Entries and SVIDs that this agent holds: who may have what, and what must be signed.
+//!
+//! Owns matching, the SVIDs and their keys, and the subscriptions of open streams. Never talks to the server: the
+//! synchronisation puts in what it learned ([`Cache::apply`]), and the issuing task takes out what is to be signed.
+//! Invariants: nothing expired is handed out; an SVID with a subscriber is never evicted; the lock is held for look-ups
+//! only, never across a wait.
+
+mod entries;
+mod shelf;
+mod state;
+mod subscribers;
+#[cfg(test)]
+pub(crate) mod testing;
+mod update;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use credence_crypto::x509::X509SvidKey;
+use credence_identity::{Bundle, Entry, EntryId, SelectorSet, TrustDomain};
+use credence_runtime::clock::Clock;
+use tokio::sync::Notify;
+
+pub use shelf::EntryVersion;
+pub(crate) use state::Wanted;
+pub use update::{CacheUpdate, Identity, WorkloadUpdate};
+
+use shelf::Moment;
+use state::State;
+use subscribers::SubscriberId;
+
+/// How much the cache may hold, and how long it waits.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLimits {
+    /// X.509-SVIDs held when nobody waits for more: SPIRE's `x509_svid_cache_max_size`.
+    pub x509_svids: usize,
+    /// JWT-SVIDs held at most: SPIRE's `jwt_svid_cache_max_size`.
+    pub jwt_svids: usize,
+    /// How long the server gets to renew a JWT-SVID that still serves: SPIRE's `jwt_svid_cache_hit_timeout`.
+    pub jwt_cache_hit_timeout: Duration,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { x509_svids: 1000, jwt_svids: 1000, jwt_cache_hit_timeout: Duration::from_secs(2) }
+    }
+}
+
+/// The agent's cache; clones share it.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Something may have to be signed.
+    work: Notify,
+}
+
+impl Cache {
+    /// A cache without entries, whose own trust domain is the bundle's.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        bundle: Arc<Bundle>,
+        limits: CacheLimits,
+    ) -> Self {
+        let state = Mutex::new(State::new(bundle, limits.x509_svids));
+        Self { shared: Arc::new(Shared { clock, state, work: Notify::new() }) }
+    }
+
+    /// What a caller with these selectors has now. It asks for no signature: what isn't signed is `pending`, and comes
+    /// sooner while a [`Subscription`] waits for it.
+    pub fn identities(&self, caller: &SelectorSet) -> WorkloadUpdate {
+        let now = self.shared.clock.now();
+        self.lock().update_for(caller, now)
+    }
+
+    /// Follows what a caller with these selectors has. While the subscription lives, its SVIDs are signed and kept.
+    pub fn subscribe(&self, caller: SelectorSet) -> Subscription {
+        let (id, changed) = self.lock().subscribers.add(caller.clone());
+        self.shared.work.notify_one();
+        Subscription { cache: self.clone(), id, caller, changed }
+    }
+
+    /// The entries of a caller with these selectors, by id; of several with one hint the oldest.
+    pub fn matching(&self, caller: &SelectorSet) -> Vec<Arc<Entry>> {
+        let now = self.shared.clock.now();
+        self.lock().matching(caller, now)
+    }
+
+    /// The bundle of the own trust domain.
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.lock().bundle.clone()
+    }
+
+    /// The bundle of that trust domain, own or foreign.
+    pub fn bundle_of(&self, trust_domain: &TrustDomain) -> Option<Arc<Bundle>> {
+        self.lock().bundle_of(trust_domain).cloned()
+    }
+
+    /// How many X.509-SVIDs are held.
+    pub fn x509_svid_count(&self) -> usize {
+        self.lock().svids.len()
+    }
+
+    /// How many entries are held.
+    pub fn entry_count(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// The entries held, as a synchronisation compares them with the server's.
+    pub fn versions(&self) -> BTreeMap<EntryId, EntryVersion> {
+        self.lock().entries.iter().map(|entry| (entry.id.clone(), EntryVersion::of(entry))).collect()
+    }
+
+    /// The foreign trust domains that held entries federate with.
+    pub(crate) fn federates_with(&self) -> BTreeSet<TrustDomain> {
+        self.lock().entries.iter().flat_map(|entry| &entry.federates_with).cloned().collect()
+    }
+
+    /// The foreign trust domains whose bundles are held.
+    pub(crate) fn federated(&self) -> Vec<TrustDomain> {
+        self.lock().federated.keys().cloned().collect()
+    }
+
+    /// Takes over what a synchronisation learned, and tells those whom it concerns.
+    pub fn apply(&self, update: CacheUpdate) {
+        self.lock().apply(update);
+        self.shared.work.notify_one();
+    }
+
+    /// What is to be signed now, the most urgent first.
+    pub(crate) fn wanted(&self) -> Vec<Wanted> {
+        let now = self.shared.now();
+        self.lock().wanted(now)
+    }
+
+    /// How long until a renewal is due.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        let now = self.shared.now();
+        self.lock().due_in(now)
+    }
+
+    /// Waits until something may have to be signed. One task may wait. Cancel safe.
+    pub(crate) async fn work(&self) {
+        self.shared.work.notified().await;
+    }
+
+    /// Takes over SVIDs that arrived for these states of their entries.
+    pub(crate) fn put_x509_svids(&self, svids: Vec<(Arc<Entry>, X509SvidKey)>) {
+        let now = self.shared.now();
+        let mut state = self.lock();
+        for (entry, svid) in svids {
+            let jitter = rand::random_range(-1.0..=1.0);
+            if !state.put_svid(&entry, Arc::new(svid), now, jitter) {
+                tracing::debug!(entry = %entry.id, "Entry not found");
+            }
+        }
+        state.evict();
+    }
+
+    /// Lets X.509-SVIDs above the limit go that nobody waits for.
+    pub(crate) fn evict(&self) {
+        self.lock().evict();
+    }
+
+    /// Whether X.509-SVIDs are held above the limit.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.lock().svids.is_over_limit()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Moment {
+        Moment::now(&*self.clock)
+    }
+}
+
+/// The interest of one open stream; ends when it is dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    cache: Cache,
+    id: SubscriberId,
+    caller: SelectorSet,
+    changed: Arc<Notify>,
+}
+
+impl Subscription {
+    /// What the caller has now.
+    pub fn update(&self) -> WorkloadUpdate {
+        self.cache.identities(&self.caller)
+    }
+
+    /// Waits for a change that may concern the caller. Changes since the last wait are one, and one that came before
+    /// the call is not missed. What is seen afterwards can still be the same: see [`WorkloadUpdate::shows_same_as`].
+    ///
+    /// Cancel safe.
+    pub async fn changed(&mut self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits until nothing of the caller's is pending, and returns it: the first answer of a stream. Bound it in time,
+    /// for the server may be away.
+    ///
+    /// Cancel safe.
+    pub async fn settled(&mut self) -> WorkloadUpdate {
+        loop {
+            let update = self.update();
+            if !update.pending {
+                return update;
+            }
+            self.changed().await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let now = self.cache.shared.clock.now();
+        let mut state = self.cache.lock();
+        state.subscribers.remove(self.id);
+        // The end of its use, by which what goes first is decided.
+        for entry in state.matching(&self.caller, now) {
+            state.svids.touch(&entry.id);
+        }
+        if state.svids.is_over_limit() {
+            self.cache.shared.work.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

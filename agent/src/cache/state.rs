@@ -1,0 +1,209 @@
+//! All that the cache knows, without its lock, clock and waiting.
+//!
+//! Invariant: after each call, nobody waits for an entry that isn't there, and an SVID is held for a held entry only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use credence_crypto::x509::X509SvidKey;
+use credence_identity::{Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain};
+
+use super::entries::Entries;
+use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
+use super::subscribers::{SubscriberId, Subscribers};
+use super::update::{CacheUpdate, Identity, WorkloadUpdate, without_hint_duplicates};
+
+/// An entry for which an X.509-SVID is to be asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) entry: Arc<Entry>,
+    /// The end of the SVID to be replaced, if there is one.
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) bundle: Arc<Bundle>,
+    pub(crate) federated: BTreeMap<TrustDomain, Arc<Bundle>>,
+    pub(crate) entries: Entries,
+    pub(crate) svids: Shelf<EntryId, X509SvidKey>,
+    pub(crate) subscribers: Subscribers,
+}
+
+impl Document for X509SvidKey {
+    fn spiffe_id(&self) -> &SpiffeId {
+        &self.svid.id
+    }
+
+    fn not_after(&self) -> Timestamp {
+        self.svid.not_after
+    }
+}
+
+/// Whether callers can have the entry at all.
+fn is_served(entry: &Entry, now: Timestamp) -> bool {
+    !entry.store_svid && !entry.is_expired_at(now)
+}
+
+impl State {
+    pub(crate) fn new(bundle: Arc<Bundle>, x509_svid_limit: usize) -> Self {
+        Self {
+            bundle,
+            federated: BTreeMap::new(),
+            entries: Entries::default(),
+            svids: Shelf::new(x509_svid_limit),
+            subscribers: Subscribers::default(),
+        }
+    }
+
+    pub(crate) fn matching(&self, caller: &SelectorSet, now: Timestamp) -> Vec<Arc<Entry>> {
+        let mut entries = self.entries.matching(caller);
+        entries.retain(|entry| is_served(entry, now));
+        without_hint_duplicates(entries)
+    }
+
+    pub(crate) fn bundle_of(&self, trust_domain: &TrustDomain) -> Option<&Arc<Bundle>> {
+        if *trust_domain == self.bundle.trust_domain {
+            Some(&self.bundle)
+        } else {
+            self.federated.get(trust_domain)
+        }
+    }
+
+    /// What the caller is to have now; marks it as used.
+    pub(crate) fn update_for(&mut self, caller: &SelectorSet, now: Timestamp) -> WorkloadUpdate {
+        let entries = self.matching(caller, now);
+        let federated = entries
+            .iter()
+            .flat_map(|entry| &entry.federates_with)
+            .filter_map(|name| self.federated.get(name).map(|bundle| (name.clone(), bundle.clone())))
+            .collect();
+        let registered = entries.len();
+        let mut identities = Vec::with_capacity(registered);
+        for entry in entries {
+            self.svids.touch(&entry.id);
+            if let Some(kept) = self.svids.get(&entry.id).filter(|kept| kept.serves_at(&entry, now)) {
+                identities.push(Identity { svid: kept.document().clone(), entry });
+            }
+        }
+        let pending = identities.len() < registered;
+        WorkloadUpdate { identities, pending, bundle: self.bundle.clone(), federated }
+    }
+
+    /// Takes over what a synchronisation learned, and wakes those whom it concerns.
+    pub(crate) fn apply(&mut self, update: CacheUpdate) {
+        let mut concerned = BTreeSet::new();
+        for bundle in update.bundles {
+            self.put_bundle(bundle, &mut concerned);
+        }
+        for trust_domain in update.removed_bundles {
+            if self.federated.remove(&trust_domain).is_some() {
+                tracing::debug!(trust_domain_id = %trust_domain, "Bundle removed");
+                self.concern_federated(&trust_domain, &mut concerned);
+            }
+        }
+        for id in update.removed_entries {
+            if let Some(old) = self.entries.remove(&id) {
+                tracing::debug!(entry = %id, spiffe_id = %old.spiffe_id, "Entry removed");
+                self.svids.remove(&id);
+                concerned.extend(self.subscribers.of(&old));
+            }
+        }
+        for entry in update.entries {
+            self.put_entry(entry, &mut concerned);
+        }
+        self.subscribers.wake(concerned);
+    }
+
+    /// Takes over a new SVID for this state of its entry. False if the entry has gone meanwhile.
+    pub(crate) fn put_svid(&mut self, entry: &Entry, svid: Arc<X509SvidKey>, now: Moment, jitter: f64) -> bool {
+        if self.entries.get(&entry.id).is_none() {
+            return false;
+        }
+        tracing::debug!(entry = %entry.id, spiffe_id = %entry.spiffe_id, "SVID updated");
+        self.svids.put(entry.id.clone(), Kept::new(svid, EntryVersion::of(entry), now, jitter));
+        self.subscribers.wake(self.subscribers.of(entry));
+        true
+    }
+
+    /// Lets SVIDs above the limit go that nobody waits for.
+    pub(crate) fn evict(&mut self) {
+        let wanted = |id: &EntryId| self.entries.get(id).is_some_and(|entry| self.subscribers.want(entry));
+        for id in self.svids.evict(wanted) {
+            tracing::debug!(record_id = %id, "Removing SVID record");
+        }
+    }
+
+    /// What is to be signed now, the most urgent first: what somebody waits for, then renewals, then as many others as
+    /// there is room for (all but those whose entry says to wait for a caller).
+    pub(crate) fn wanted(&self, now: Moment) -> Vec<Wanted> {
+        let (mut urgent, mut renewals, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        let mut newcomers = 0;
+        for entry in self.entries.iter().filter(|entry| is_served(entry, now.wall)) {
+            let want = |expires_at| Wanted { entry: entry.clone(), expires_at };
+            match self.svids.get(&entry.id) {
+                Some(kept) if !kept.is_due_at(entry, now) => {}
+                Some(kept) => {
+                    let list = if kept.serves_at(entry, now.wall) { &mut renewals } else { &mut urgent };
+                    list.push(want(Some(kept.document().svid.not_after)));
+                }
+                None if self.subscribers.want(entry) => {
+                    newcomers += 1;
+                    urgent.push(want(None));
+                }
+                None if !entry.disable_x509_svid_prefetch => spare.push(want(None)),
+                None => {}
+            }
+        }
+        spare.truncate(self.svids.room().saturating_sub(newcomers));
+        urgent.append(&mut renewals);
+        urgent.append(&mut spare);
+        urgent
+    }
+
+    /// How long until the next renewal.
+    pub(crate) fn due_in(&self, now: Moment) -> Option<Duration> {
+        self.svids.iter().map(|(_, kept)| kept.due_in(now)).min()
+    }
+
+    fn put_bundle(&mut self, bundle: Arc<Bundle>, concerned: &mut BTreeSet<SubscriberId>) {
+        let name = bundle.trust_domain.clone();
+        let old = if name == self.bundle.trust_domain {
+            Some(std::mem::replace(&mut self.bundle, bundle.clone()))
+        } else {
+            self.federated.insert(name.clone(), bundle.clone())
+        };
+        if old.as_ref() == Some(&bundle) {
+            return;
+        }
+        let event = if old.is_some() { "Bundle updated" } else { "Bundle added" };
+        tracing::debug!(trust_domain_id = %name, "{event}");
+        if name == self.bundle.trust_domain {
+            concerned.extend(self.subscribers.iter().map(|(id, _)| id));
+        } else {
+            self.concern_federated(&name, concerned);
+        }
+    }
+
+    fn concern_federated(&self, trust_domain: &TrustDomain, concerned: &mut BTreeSet<SubscriberId>) {
+        for entry in self.entries.iter().filter(|entry| entry.federates_with.contains(trust_domain)) {
+            concerned.extend(self.subscribers.of(entry));
+        }
+    }
+
+    fn put_entry(&mut self, entry: Arc<Entry>, concerned: &mut BTreeSet<SubscriberId>) {
+        let old = self.entries.put(entry.clone());
+        let known = |old: &Entry, selector: &Selector| old.selectors.contains(selector);
+        let added = entry.selectors.iter().filter(|s| !old.as_ref().is_some_and(|old| known(old, s))).count();
+        if let Some(old) = &old {
+            let removed = old.selectors.iter().filter(|s| !known(&entry, s)).count();
+            tracing::debug!(entry = %entry.id, selectors_added = added, selectors_removed = removed,
+                spiffe_id = %entry.spiffe_id, "Entry updated");
+            concerned.extend(self.subscribers.of(old));
+        } else {
+            tracing::debug!(entry = %entry.id, selectors_added = added, spiffe_id = %entry.spiffe_id, "Entry created");
+        }
+        concerned.extend(self.subscribers.of(&entry));
+    }
+}
