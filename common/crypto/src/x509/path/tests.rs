@@ -151,7 +151,7 @@ fn leaf_rules_hold_when_a_peer_is_verified() {
     };
     let check = |maker: Maker| {
         let leaf = maker.issue(Some(&root));
-        verify_svid(&[leaf.certificate.der().clone()], &[authority.clone()], NOW).map(|verified| verified.id)
+        verify_svid(&[leaf.certificate.der()], std::slice::from_ref(&authority), NOW).map(|verified| verified.id)
     };
     assert!(check(Maker::leaf()).is_ok());
     let usage = |bits| Maker {
