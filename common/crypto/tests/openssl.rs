@@ -33,7 +33,9 @@ impl OpenSsl {
             eprintln!("SKIPPED: no openssl on this machine, so nothing was compared with it");
             return None;
         }
-        Some(Self { folder: tempfile::tempdir().unwrap() })
+        Some(Self {
+            folder: tempfile::tempdir().unwrap(),
+        })
     }
 
     fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
@@ -48,7 +50,11 @@ impl OpenSsl {
 
     /// Runs a command line of words in the folder and returns what it says.
     fn run(&self, line: &str) -> String {
-        let out = Command::new("openssl").args(line.split(' ')).current_dir(self.folder.path()).output().unwrap();
+        let out = Command::new("openssl")
+            .args(line.split(' '))
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "openssl {line}: {text}");
         text
@@ -85,9 +91,16 @@ fn it_verifies_and_prints_what_is_issued() {
         openssl.write("root.pem", certificate_to_pem(ca.certificate().der()));
         openssl.write("leaf.pem", certificate_to_pem(&svid.chain[0]));
         openssl.write("key.pem", private_key_to_pem(key.pkcs8_der()).as_bytes());
-        let at = format!("verify -x509_strict -attime {} -CAfile root.pem", NOW.unix_seconds());
+        let at = format!(
+            "verify -x509_strict -attime {} -CAfile root.pem",
+            NOW.unix_seconds()
+        );
         for purpose in ["sslserver", "sslclient"] {
-            assert!(openssl.run(&format!("{at} -purpose {purpose} leaf.pem")).contains("leaf.pem: OK"));
+            assert!(
+                openssl
+                    .run(&format!("{at} -purpose {purpose} leaf.pem"))
+                    .contains("leaf.pem: OK")
+            );
         }
         let text = openssl.run("x509 -in leaf.pem -noout -text");
         for words in [
@@ -101,11 +114,17 @@ fn it_verifies_and_prints_what_is_issued() {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
         assert!(!text.contains("Subject Alternative Name: critical"), "{text}");
-        let serial = openssl.run("x509 -in leaf.pem -noout -serial").trim().replace("serial=", "");
+        let serial = openssl
+            .run("x509 -in leaf.pem -noout -serial")
+            .trim()
+            .replace("serial=", "");
         let serial = u128::from_str_radix(&serial, 16).unwrap().to_string();
         assert_eq!(serial, svid.serial);
         // The same public key from the certificate and from the private key.
-        assert_eq!(openssl.run("x509 -in leaf.pem -noout -pubkey"), openssl.run("pkey -in key.pem -pubout"));
+        assert_eq!(
+            openssl.run("x509 -in leaf.pem -noout -pubkey"),
+            openssl.run("pkey -in key.pem -pubout")
+        );
     }
 }
 
@@ -115,16 +134,25 @@ fn it_verifies_our_requests() {
     let id = SpiffeId::parse("spiffe://example.org/workload").unwrap();
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
         let key = PrivateKey::generate(key_type).unwrap();
-        openssl.write("request.der", csr::create(&key, Some(&id), &["a.example"]).unwrap());
+        openssl.write(
+            "request.der",
+            csr::create(&key, Some(&id), &["a.example"]).unwrap(),
+        );
         let text = openssl.run("req -inform DER -in request.der -noout -verify -text");
-        assert!(text.contains("verify OK") && text.contains("URI:spiffe://example.org/workload"), "{text}");
+        assert!(
+            text.contains("verify OK") && text.contains("URI:spiffe://example.org/workload"),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn its_chains_verify_here_whatever_signs_them() {
     let Some(openssl) = OpenSsl::find() else { return };
-    openssl.write("ca.ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n");
+    openssl.write(
+        "ca.ext",
+        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n",
+    );
     openssl.write("leaf.ext", "keyUsage=critical,digitalSignature\n");
     for (algorithm, signing) in [
         ("EC -pkeyopt ec_paramgen_curve:P-256", "-sha256"),
@@ -134,9 +162,16 @@ fn its_chains_verify_here_whatever_signs_them() {
         ("ED25519", ""),
         ("RSA -pkeyopt rsa_keygen_bits:2048", "-sha256"),
         ("RSA -pkeyopt rsa_keygen_bits:3072", "-sha512"),
-        ("RSA -pkeyopt rsa_keygen_bits:2048", "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest"),
+        (
+            "RSA -pkeyopt rsa_keygen_bits:2048",
+            "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest",
+        ),
     ] {
-        let signing = if signing.is_empty() { String::new() } else { format!(" {signing}") };
+        let signing = if signing.is_empty() {
+            String::new()
+        } else {
+            format!(" {signing}")
+        };
         openssl.run(&format!("genpkey -algorithm {algorithm} -out ca.key"));
         openssl.run("req -new -key ca.key -subj /CN=root -out ca.csr");
         let ca = "x509 -req -in ca.csr -signkey ca.key -extfile ca.ext -days 30 -out ca.pem";
@@ -163,7 +198,10 @@ fn its_private_keys_of_every_encoding_are_read() {
     openssl.run("genrsa -traditional -out pkcs1.pem 2048");
     assert!(openssl.read("pkcs1.pem").contains("RSA PRIVATE KEY"));
     let key = |name: &str| PrivateKey::from_pem(&openssl.read(name));
-    assert_eq!(key("sec1.pem").unwrap().public_key(), key("pkcs8.pem").unwrap().public_key());
+    assert_eq!(
+        key("sec1.pem").unwrap().public_key(),
+        key("pkcs8.pem").unwrap().public_key()
+    );
     assert_eq!(key("pkcs1.pem").unwrap().key_type(), KeyType::Rsa2048);
     openssl.run("pkcs8 -topk8 -in pkcs8.pem -passout pass:secret -out encrypted.pem");
     assert!(key("encrypted.pem").is_err());

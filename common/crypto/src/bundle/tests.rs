@@ -53,7 +53,7 @@ fn every_key_type_reads_back_from_every_form() {
     );
 }
 
-/// platform-notes trap: widespread JWT libraries find no key in a set whose `use` they don't know.
+/// A trap of libraries: widespread JWT libraries find no key in a set whose `use` they don't know.
 #[test]
 fn workload_api_key_sets_have_no_use() {
     let set: serde_json::Value = serde_json::from_str(&to_jwks(&full())).unwrap();

@@ -80,7 +80,7 @@ fn every_other_key_is_refused_by_its_name() {
     }
 }
 
-/// platform-notes trap: a library took the curve from the signature algorithm, and made a certificate with a P-384 key
+/// A trap of libraries: a library took the curve from the signature algorithm, and made a certificate with a P-384 key
 /// type over a P-256 point.
 #[test]
 fn p256_request_signed_with_sha384_yields_a_p256_certificate() {

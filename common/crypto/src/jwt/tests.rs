@@ -103,7 +103,7 @@ fn what_is_signed_verifies_for_every_key_type() {
     }
 }
 
-/// platform-notes trap: a library accepts a missing `aud` although an audience was set, unless `aud` is required besides.
+/// A trap of libraries: a library accepts a missing `aud` although an audience was set, unless `aud` is required besides.
 #[test]
 fn missing_audience_is_refused_whatever_is_expected() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -130,7 +130,7 @@ fn missing_audience_is_refused_whatever_is_expected() {
     }
 }
 
-/// platform-notes trap: a library doesn't look at `nbf`.
+/// A trap of libraries: a library doesn't look at `nbf`.
 #[test]
 fn not_before_is_checked() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -139,7 +139,7 @@ fn not_before_is_checked() {
     assert_eq!(verdict(61), Err(JwtError::NotYetValid));
 }
 
-/// platform-notes trap: a library's leeway is a default. Ours is said once, and holds on both sides.
+/// A trap of libraries: a library's leeway is a default. Ours is said once, and holds on both sides.
 #[test]
 fn leeway_is_sixty_seconds() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -151,7 +151,7 @@ fn leeway_is_sixty_seconds() {
     assert_eq!(issued(61), Err(JwtError::IssuedInFuture));
 }
 
-/// platform-notes trap: a library publishes a key without the `kid` that its tokens name.
+/// A trap of libraries: a library publishes a key without the `kid` that its tokens name.
 #[test]
 fn the_published_key_has_the_kid_of_the_token() {
     let issuer = Issuer::new(KeyType::EcP256);

@@ -157,7 +157,7 @@ fn every_type_of_ca_key_issues_what_verifies() {
     }
 }
 
-/// platform-notes trap: a library's default serial number is a hash of the key.
+/// A trap of libraries: a library's default serial number is a hash of the key.
 #[test]
 fn serials_of_one_key_differ() {
     let (ca, wanted) = (ca(KeyType::EcP256), Wanted::new());
@@ -172,7 +172,7 @@ fn serials_of_one_key_differ() {
     );
 }
 
-/// platform-notes trap: a library's defaults are a validity of two thousand years and a common name of its own.
+/// A trap of libraries: a library's defaults are a validity of two thousand years and a common name of its own.
 #[test]
 fn nothing_of_the_profile_is_left_to_a_default() {
     let svid = ca(KeyType::EcP256)

@@ -117,7 +117,7 @@ fn verify(leaf: &Made, between: &[&Made], roots: &[&Made]) -> Result<Vec<Certifi
     )
 }
 
-/// platform-notes trap: a library refuses dates before 1970, which x509pop certificates have, with serial number 0 besides,
+/// A trap of libraries: a library refuses dates before 1970, which x509pop certificates have, with serial number 0 besides,
 /// no key identifiers, and a CA without key usage.
 #[test]
 fn x509pop_certificates_of_the_field_are_valid() {
@@ -141,7 +141,7 @@ fn x509pop_certificates_of_the_field_are_valid() {
     assert_eq!(leaf.certificate.not_before(), YEAR_ONE);
 }
 
-/// platform-notes trap: a library ignores key usage, so that a leaf that may sign certificates passes.
+/// A trap of libraries: a library ignores key usage, so that a leaf that may sign certificates passes.
 #[test]
 fn leaf_rules_hold_when_a_peer_is_verified() {
     let root = Maker::ca("root").issue(None);
@@ -151,7 +151,8 @@ fn leaf_rules_hold_when_a_peer_is_verified() {
     };
     let check = |maker: Maker| {
         let leaf = maker.issue(Some(&root));
-        verify_svid(&[leaf.certificate.der()], std::slice::from_ref(&authority), NOW).map(|verified| verified.id)
+        verify_svid(&[leaf.certificate.der()], std::slice::from_ref(&authority), NOW)
+            .map(|verified| verified.id)
     };
     assert!(check(Maker::leaf()).is_ok());
     let usage = |bits| Maker {
@@ -183,7 +184,7 @@ fn leaf_rules_hold_when_a_peer_is_verified() {
     assert_eq!(check(root_path), Err(SvidError::RootPathLeaf));
 }
 
-/// platform-notes trap: a library refuses every chain with a URI name constraint, others ignore them.
+/// A trap of libraries: a library refuses every chain with a URI name constraint, others ignore them.
 #[test]
 fn uri_name_constraints_bind() {
     fn permit(w: &mut Writer, uri: &str) {
@@ -210,7 +211,7 @@ fn uri_name_constraints_bind() {
     assert!(matches!(refused, Err(PathError::NameConstraintViolation(_))));
 }
 
-/// platform-notes trap: a parser returns trailing bytes silently.
+/// A trap of libraries: a parser returns trailing bytes silently.
 #[test]
 fn trailing_bytes_are_refused() {
     let made = Maker::leaf().issue(None);
