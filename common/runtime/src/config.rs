@@ -6,8 +6,10 @@
 pub mod hcl;
 
 mod env;
+mod plugins;
 mod report;
 mod section;
+mod shared;
 mod value;
 
 use std::fs::File;
@@ -16,8 +18,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use env::expand;
+pub use plugins::{each_plugin, missing_plugin};
 pub use report::{Fault, Place, Report};
 pub use section::{Located, Section, UnknownKeys};
+pub use shared::{HealthChecks, health_checks, log_options, safe_path};
 pub use value::parse_duration;
 
 /// Larger files are refused; SPIRE's have a few kilobytes.

@@ -29,6 +29,28 @@ pub struct Body {
     pub items: Vec<Item>,
 }
 
+impl Body {
+    /// A body of strings that were not read from a text, such as the flags of a command line; those without a value
+    /// are left out.
+    pub fn from_flags<'a>(flags: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let position = Position::default();
+        let item = |(key, text): (&str, Option<&str>)| {
+            let kind = Kind::String(text?.to_owned());
+            let keys = vec![Key {
+                text: key.to_owned(),
+                position,
+            }];
+            Some(Item {
+                keys,
+                value: Value { kind, position },
+            })
+        };
+        Body {
+            items: flags.into_iter().filter_map(item).collect(),
+        }
+    }
+}
+
 /// `key = value`, or `key "label" … { … }`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {

@@ -84,6 +84,11 @@ impl<'a> Section<'a> {
         });
     }
 
+    /// Where complaints go.
+    pub fn report(&self) -> &'a Report {
+        self.report
+    }
+
     /// Where the block begins.
     pub fn place(&self) -> &Place {
         &self.place

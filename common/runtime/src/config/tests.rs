@@ -223,3 +223,65 @@ fn files_that_cannot_be_read() {
     let report = Report::new();
     assert_eq!(document.root(&report).string("a").as_deref(), Some("y"));
 }
+
+#[test]
+fn plugins_are_unwrapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data.conf");
+    std::fs::write(&data, "keys_path = \"from-file\"\nbroken = [1").unwrap();
+    let good = dir.path().join("good.conf");
+    std::fs::write(&good, "keys_path = \"from-file\"").unwrap();
+    let text = format!(
+        r#"
+KeyManager "disk" {{ plugin_data {{ keys_path = "inline" }} }}
+KeyManager "off" {{ enabled = false plugin_cmd = "x" }}
+KeyManager "file" {{ plugin_data_file = "{good}" }}
+KeyManager "bare" {{}}
+KeyManager "torn" {{ plugin_data_file = "{data}" }}
+KeyManager "none" {{ plugin_data_file = "conf/none.conf" }}
+KeyManager "both" {{ plugin_data {{}} plugin_data_file = "{good}" }}
+KeyManager "cmd" {{ plugin_cmd = "/bin/x" plugin_args = ["y"] }}
+"#,
+        good = good.display(),
+        data = data.display()
+    );
+    let document = Document::parse("p.conf", &text).unwrap();
+    let report = Report::new();
+    let root = document.root(&report);
+    let mut seen = Vec::new();
+    let count = each_plugin(&root, "KeyManager", &mut |name, data| {
+        seen.push(format!("{}={:?}", name.value, data.string("keys_path")));
+        data.finish(UnknownKeys::Fatal);
+    });
+    root.finish(UnknownKeys::Fatal);
+    assert_eq!(count, 7);
+    assert_eq!(
+        seen,
+        [
+            "disk=Some(\"inline\")",
+            "file=Some(\"from-file\")",
+            "bare=None",
+            "cmd=None"
+        ]
+    );
+    let faults = report.finish("p.conf", Some(())).unwrap_err();
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 4);
+    assert!(
+        faults[0].ends_with("data.conf:2:10: the list that begins here is never closed"),
+        "{}",
+        faults[0]
+    );
+    let go = "failed to read plugin configuration: open conf/none.conf: no such file or directory";
+    assert!(faults[1].contains(go), "{}", faults[1]);
+    assert!(
+        faults[2].contains("plugin_data_file: excludes plugin_data"),
+        "{}",
+        faults[2]
+    );
+    assert!(
+        faults[3].contains("external plugins are not supported"),
+        "{}",
+        faults[3]
+    );
+}

@@ -1,0 +1,211 @@
+//! The server's `plugins` block.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use credence_crypto::x509::Certificate;
+use credence_runtime::config::{Located, Section, UnknownKeys, each_plugin, missing_plugin};
+
+use crate::attestor::x509pop::{PathTemplate, X509PopConfig};
+use crate::store::SqliteOptions;
+
+/// SPIRE's default of x509pop's `max_intermediates`.
+const MAX_INTERMEDIATES: usize = 4;
+
+/// Where the authorities' keys live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyManagerConfig {
+    /// In memory only: a restart makes new authorities.
+    Memory,
+    /// In a file.
+    Disk {
+        /// The file.
+        keys_path: PathBuf,
+    },
+}
+
+/// What is in the block; none where a fault was reported.
+pub(super) struct Plugins {
+    pub(super) data_store: Option<SqliteOptions>,
+    pub(super) key_manager: Option<KeyManagerConfig>,
+    pub(super) x509pop: Option<X509PopConfig>,
+}
+
+pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
+    let Some(plugins) = root.block("plugins") else {
+        root.report()
+            .fault(root.place().clone(), "plugins section must be configured");
+        return None;
+    };
+    let mut read = Plugins {
+        data_store: None,
+        key_manager: None,
+        x509pop: None,
+    };
+    let stores = each_plugin(
+        &plugins,
+        "DataStore",
+        &mut |name, data| match name.value.as_str() {
+            "sql" => {
+                read.data_store = sqlite(&data);
+                data.finish(UnknownKeys::Fatal);
+            }
+            _ => missing(&plugins, "DataStore", name, data, &["sql"]),
+        },
+    );
+    exactly_one(&plugins, "DataStore", stores);
+    let managers = each_plugin(
+        &plugins,
+        "KeyManager",
+        &mut |name, data| match name.value.as_str() {
+            "memory" => {
+                read.key_manager = Some(KeyManagerConfig::Memory);
+                data.finish(UnknownKeys::Warn);
+            }
+            "disk" => {
+                let keys_path = data.required("keys_path").map(PathBuf::from);
+                read.key_manager = keys_path.map(|keys_path| KeyManagerConfig::Disk { keys_path });
+                data.finish(UnknownKeys::Fatal);
+            }
+            _ => missing(&plugins, "KeyManager", name, data, &["disk", "memory"]),
+        },
+    );
+    exactly_one(&plugins, "KeyManager", managers);
+    let mut pops = 0;
+    each_plugin(
+        &plugins,
+        "NodeAttestor",
+        &mut |name, data| match name.value.as_str() {
+            "join_token" => data.finish(UnknownKeys::Warn),
+            "x509pop" => {
+                pops += 1;
+                if pops > 1 {
+                    plugins
+                        .report()
+                        .fault(name.place.clone(), "NodeAttestor \"x509pop\" is configured twice");
+                }
+                read.x509pop = x509pop(&data);
+                data.finish(UnknownKeys::Fatal);
+            }
+            _ => missing(&plugins, "NodeAttestor", name, data, &["join_token", "x509pop"]),
+        },
+    );
+    for kind in [
+        "UpstreamAuthority",
+        "CredentialComposer",
+        "Notifier",
+        "BundlePublisher",
+    ] {
+        each_plugin(&plugins, kind, &mut |name, data| {
+            missing(&plugins, kind, name, data, &[])
+        });
+    }
+    plugins.finish(UnknownKeys::Fatal);
+    Some(read)
+}
+
+fn missing(plugins: &Section<'_>, kind: &str, name: &Located<String>, data: Section<'_>, available: &[&str]) {
+    missing_plugin(plugins, kind, name, available);
+    data.discard();
+}
+
+fn exactly_one(plugins: &Section<'_>, kind: &'static str, count: usize) {
+    if count != 1 {
+        let message = format!("exactly one {kind} plugin must be configured, found {count}");
+        plugins.report().fault(plugins.place_of(kind), message);
+    }
+}
+
+fn sqlite(data: &Section<'_>) -> Option<SqliteOptions> {
+    data.without_effect(&[
+        "ro_connection_string",
+        "conn_max_lifetime",
+        "max_open_conns",
+        "max_idle_conns",
+        "disable_migration",
+        "log_sql",
+    ]);
+    data.without_effect(&["root_ca_path", "client_cert_path", "client_key_path"]);
+    let kind = data.required("database_type");
+    let connection = data.required("connection_string");
+    if kind? != "sqlite3" {
+        data.fault(
+            "database_type",
+            "not supported: this version has only \"sqlite3\"",
+        );
+        return None;
+    }
+    let connection = connection?;
+    let path = connection.strip_prefix("file:").unwrap_or(&connection);
+    let (path, options) = path.split_once('?').unwrap_or((path, ""));
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" || options.contains("mode=memory") {
+        data.fault(
+            "connection_string",
+            "must name a file: a database in memory would forget every identity",
+        );
+        return None;
+    }
+    Some(SqliteOptions::new(path))
+}
+
+fn x509pop(data: &Section<'_>) -> Option<X509PopConfig> {
+    data.without_effect(&["max_rsa_key_size"]);
+    match data.string("mode").as_deref() {
+        None | Some("external_pki") => {}
+        Some("spiffe") => data.fault("mode", "\"spiffe\" is not supported by this version"),
+        Some(_) => data.fault("mode", "must be \"external_pki\" or \"spiffe\""),
+    }
+    data.without_effect(&["spiffe_prefix", "svid_prefix"]);
+    if data.boolean("verify_client_ip") == Some(true) {
+        data.refused(&["verify_client_ip"]);
+    }
+    let mut paths = data.strings("ca_bundle_paths");
+    if let Some(path) = data.string("ca_bundle_path") {
+        if !paths.is_empty() {
+            data.fault("ca_bundle_path", "excludes ca_bundle_paths");
+        }
+        paths.push(Located {
+            value: path,
+            place: data.place_of("ca_bundle_path"),
+        });
+    }
+    if paths.is_empty() {
+        data.fault(
+            "ca_bundle_path",
+            "one of ca_bundle_path and ca_bundle_paths must be configured",
+        );
+    }
+    let mut roots = Vec::new();
+    for path in paths {
+        match read_certificates(Path::new(&path.value)) {
+            Ok(read) => roots.extend(read),
+            Err(why) => data.report().fault(
+                path.place,
+                format!("unable to load trust bundle {:?}: {why}", path.value),
+            ),
+        }
+    }
+    let max_intermediates = data.number("max_intermediates").unwrap_or(MAX_INTERMEDIATES);
+    let path = match data.string("agent_path_template") {
+        None => PathTemplate::default(),
+        Some(text) => PathTemplate::parse(&text)
+            .map_err(|error| data.fault("agent_path_template", error))
+            .unwrap_or_default(),
+    };
+    Some(X509PopConfig {
+        roots,
+        path,
+        max_intermediates,
+    })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Certificate>, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let certificates = Certificate::parse_pem(&text).map_err(|error| error.to_string())?;
+    if certificates.is_empty() {
+        Err("it holds no certificate".to_owned())
+    } else {
+        Ok(certificates)
+    }
+}
