@@ -28,6 +28,9 @@ pub enum SigningError {
     /// The ID belongs to another trust domain.
     #[error("\"{0}\" is not a member of trust domain \"{1}\"")]
     ForeignId(SpiffeId, TrustDomain),
+    /// An agent's SVID was asked for with the ID of something else.
+    #[error("\"{0}\" is not the ID of an agent")]
+    NotAnAgent(SpiffeId),
     /// A token names no audience.
     #[error("invalid JWT-SVID audience: cannot be empty")]
     NoAudience,
@@ -80,6 +83,10 @@ impl Authority {
     /// # Errors
     /// Says why; nothing was signed.
     pub fn sign_agent_svid(&self, csr: &VerifiedCsr, agent: &SpiffeId) -> Result<X509Svid, SigningError> {
+        // Workloads have another way, which takes an entry.
+        if !agent.is_agent() {
+            return Err(SigningError::NotAnAgent(agent.clone()));
+        }
         let ttl = self.settings.agent_ttl;
         self.signing().x509_svid(&Leaf {
             id: agent,

@@ -119,3 +119,14 @@ async fn a_minted_certificate_is_the_requests_within_the_trust_domain() {
     assert!(matches!(refused, SigningError::ForeignId(..)));
     server.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_way_of_agents_is_closed_to_workloads() {
+    let server = World::new().start().await;
+    let refused = server
+        .authority
+        .sign_agent_svid(&server.workload, &server.entry.spiffe_id)
+        .unwrap_err();
+    assert!(matches!(refused, SigningError::NotAnAgent(_)));
+    server.stop().await;
+}
