@@ -1,6 +1,6 @@
 //! The authorities of the trust domain, and everything that is signed by them.
 //!
-//! Owns the X.509 and JWT authorities (one mechanism over [`kind::Kind`]), their rotation, their journal, the server's own
+//! Owns the X.509 and JWT authorities (one mechanism over `kind::Kind`), their rotation, their journal, the server's own
 //! SVID and the profiles of what is signed. It decides nobody's entitlement: what a workload gets comes as a
 //! [`VerifiedCsr`](credence_crypto::csr::VerifiedCsr) and an [`AuthorizedEntry`](crate::registry::AuthorizedEntry), which only their checkers make. All of its writes go
 //! through the registry. Invariants: an authority is in the published bundle and in the journal before it signs; if
