@@ -6,6 +6,7 @@
 mod connection;
 mod health;
 mod listener;
+mod run;
 
 use std::collections::HashSet;
 use std::io;
@@ -33,6 +34,7 @@ use crate::store::{SqliteOptions, SqliteStore, StoreError};
 
 pub use health::HealthListener;
 use listener::{Guests, serve_tcp, serve_unix};
+pub use run::{RunError, run};
 
 /// The mode of the Unix socket, and of its folder where that is made.
 const SOCKET_MODE: u32 = 0o770;

@@ -4,6 +4,8 @@
 //! works. It never restarts a task: a retry belongs to the task that knows what failed. Invariant: after
 //! [`Supervisor::wait`] has returned no supervised task runs any more.
 
+mod signals;
+
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
