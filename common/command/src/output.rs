@@ -34,7 +34,8 @@ pub enum Format {
 }
 
 impl Format {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// `pretty` (or `prettyprint`) and `json`, in any case.
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text.to_ascii_lowercase().as_str() {
             "pretty" | "prettyprint" => Ok(Self::Pretty),
             "json" => Ok(Self::Json),
