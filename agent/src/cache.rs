@@ -43,7 +43,11 @@ pub struct CacheLimits {
 
 impl Default for CacheLimits {
     fn default() -> Self {
-        Self { x509_svids: 1000, jwt_svids: 1000, jwt_cache_hit_timeout: Duration::from_secs(2) }
+        Self {
+            x509_svids: 1000,
+            jwt_svids: 1000,
+            jwt_cache_hit_timeout: Duration::from_secs(2),
+        }
     }
 }
 
@@ -63,13 +67,15 @@ struct Shared {
 
 impl Cache {
     /// A cache without entries, whose own trust domain is the bundle's.
-    pub fn new(
-        clock: Arc<dyn Clock>,
-        bundle: Arc<Bundle>,
-        limits: CacheLimits,
-    ) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, bundle: Arc<Bundle>, limits: CacheLimits) -> Self {
         let state = Mutex::new(State::new(bundle, limits.x509_svids));
-        Self { shared: Arc::new(Shared { clock, state, work: Notify::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                clock,
+                state,
+                work: Notify::new(),
+            }),
+        }
     }
 
     /// What a caller with these selectors has now. It asks for no signature: what isn't signed is `pending`, and comes
@@ -83,7 +89,12 @@ impl Cache {
     pub fn subscribe(&self, caller: SelectorSet) -> Subscription {
         let (id, changed) = self.lock().subscribers.add(caller.clone());
         self.shared.work.notify_one();
-        Subscription { cache: self.clone(), id, caller, changed }
+        Subscription {
+            cache: self.clone(),
+            id,
+            caller,
+            changed,
+        }
     }
 
     /// The entries of a caller with these selectors, by id; of several with one hint the oldest.
@@ -114,12 +125,21 @@ impl Cache {
 
     /// The entries held, as a synchronisation compares them with the server's.
     pub fn versions(&self) -> BTreeMap<EntryId, EntryVersion> {
-        self.lock().entries.iter().map(|entry| (entry.id.clone(), EntryVersion::of(entry))).collect()
+        self.lock()
+            .entries
+            .iter()
+            .map(|entry| (entry.id.clone(), EntryVersion::of(entry)))
+            .collect()
     }
 
     /// The foreign trust domains that held entries federate with.
     pub(crate) fn federates_with(&self) -> BTreeSet<TrustDomain> {
-        self.lock().entries.iter().flat_map(|entry| &entry.federates_with).cloned().collect()
+        self.lock()
+            .entries
+            .iter()
+            .flat_map(|entry| &entry.federates_with)
+            .cloned()
+            .collect()
     }
 
     /// The foreign trust domains whose bundles are held.

@@ -78,7 +78,10 @@ struct ToStore<'a> {
 impl KeyManager {
     /// Keys that end with the process.
     pub fn memory() -> Self {
-        Self { file: None, keys: Mutex::default() }
+        Self {
+            file: None,
+            keys: Mutex::default(),
+        }
     }
 
     /// Keys in `keys.json` of that folder, which is made if it is missing (mode 0700).
@@ -91,7 +94,10 @@ impl KeyManager {
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { file: Some(path), keys: Mutex::default() });
+                return Ok(Self {
+                    file: Some(path),
+                    keys: Mutex::default(),
+                });
             }
             Err(source) => return Err(KeyManagerError::Read { path, source }),
         };
@@ -107,12 +113,18 @@ impl KeyManager {
                 None => return Err(KeyManagerError::Key { path, name }),
             };
         }
-        Ok(Self { file: Some(path), keys: Mutex::new(keys) })
+        Ok(Self {
+            file: Some(path),
+            keys: Mutex::new(keys),
+        })
     }
 
     /// Whether no key is held.
     pub fn is_empty(&self) -> bool {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// The private half of that key, if it is held.
@@ -128,7 +140,9 @@ impl KeyManager {
     pub fn generate(&self, current: Option<&PublicKey>) -> Result<PrivateKey, KeyManagerError> {
         let [first, second] = SLOTS;
         let mut held = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_use = held.get(first).is_some_and(|key| Some(key.public_key()) == current);
+        let in_use = held
+            .get(first)
+            .is_some_and(|key| Some(key.public_key()) == current);
         let slot = if in_use { second } else { first };
         let key = PrivateKey::generate(KeyType::EcP256)?;
         let mut keys = held.clone();
@@ -144,9 +158,19 @@ impl KeyManager {
 fn encode(keys: &BTreeMap<String, PrivateKey>) -> Zeroizing<Vec<u8>> {
     let encoded: BTreeMap<&str, Zeroizing<String>> = keys
         .iter()
-        .map(|(name, key)| (name.as_str(), Zeroizing::new(STANDARD.encode(key.pkcs8_der().as_slice()))))
+        .map(|(name, key)| {
+            (
+                name.as_str(),
+                Zeroizing::new(STANDARD.encode(key.pkcs8_der().as_slice())),
+            )
+        })
         .collect();
-    let stored = ToStore { keys: encoded.iter().map(|(name, text)| (*name, text.as_str())).collect() };
+    let stored = ToStore {
+        keys: encoded
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect(),
+    };
     // Large enough from the start, so that growing leaves no copy of a key behind.
     let mut json = Zeroizing::new(Vec::with_capacity(64 + 8 * 1024 * keys.len()));
     let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
@@ -195,7 +219,11 @@ mod tests {
     fn a_damaged_file_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys.json");
-        for damaged in ["{", r#"{"keys":{"agent-svid-A":"AAAA"}}"#, r#"{"keys":{"agent-svid-A":"?"}}"#] {
+        for damaged in [
+            "{",
+            r#"{"keys":{"agent-svid-A":"AAAA"}}"#,
+            r#"{"keys":{"agent-svid-A":"?"}}"#,
+        ] {
             fs::write(&file, damaged).unwrap();
             KeyManager::disk(folder.path()).unwrap_err();
             assert_eq!(fs::read_to_string(&file).unwrap(), damaged);

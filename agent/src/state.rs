@@ -101,7 +101,10 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Data::default(),
             Err(source) => return Err(StateError::Read { path, source }),
         };
-        let state = Self { path, data: Mutex::new(data) };
+        let state = Self {
+            path,
+            data: Mutex::new(data),
+        };
         state.svid()?;
         state.bundle()?;
         Ok(state)
@@ -113,13 +116,19 @@ impl StateFile {
     /// [`StateError::Certificate`].
     pub fn svid(&self) -> Result<Option<SavedSvid>, StateError> {
         let data = self.data();
-        let damaged = || StateError::Certificate { path: self.path.clone(), member: "svid" };
+        let damaged = || StateError::Certificate {
+            path: self.path.clone(),
+            member: "svid",
+        };
         let chain = decode(data.svid.as_deref()).ok_or_else(damaged)?;
         if chain.is_empty() {
             return Ok(None);
         }
         let svid = X509Svid::from_der_chain(&chain).map_err(|_| damaged())?;
-        Ok(Some(SavedSvid { svid, reattestable: data.reattestable }))
+        Ok(Some(SavedSvid {
+            svid,
+            reattestable: data.reattestable,
+        }))
     }
 
     /// The certificates of the saved bundle, DER; none if none was saved.
@@ -127,7 +136,10 @@ impl StateFile {
     /// # Errors
     /// [`StateError::Certificate`].
     pub fn bundle(&self) -> Result<Vec<Arc<[u8]>>, StateError> {
-        let damaged = || StateError::Certificate { path: self.path.clone(), member: "bundle" };
+        let damaged = || StateError::Certificate {
+            path: self.path.clone(),
+            member: "bundle",
+        };
         decode(self.data().bundle.as_deref()).ok_or_else(damaged)
     }
 
@@ -158,7 +170,11 @@ impl StateFile {
     /// # Errors
     /// [`StateError::Write`]; the old file is then still there.
     pub fn store_bundle(&self, bundle: &Bundle) -> Result<(), StateError> {
-        let ders: Vec<_> = bundle.x509_authorities.iter().map(|authority| authority.der.clone()).collect();
+        let ders: Vec<_> = bundle
+            .x509_authorities
+            .iter()
+            .map(|authority| authority.der.clone())
+            .collect();
         let encoded = Some(encode(&ders));
         if self.data().bundle == encoded {
             return Ok(());
@@ -174,8 +190,10 @@ impl StateFile {
         let mut held = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         let mut data = held.clone();
         change(&mut data);
-        let json = serde_json::to_vec(&data)
-            .map_err(|source| StateError::Json { path: self.path.clone(), source })?;
+        let json = serde_json::to_vec(&data).map_err(|source| StateError::Json {
+            path: self.path.clone(),
+            source,
+        })?;
         write_atomic(&self.path, &json, 0o600)?;
         *held = data;
         Ok(())

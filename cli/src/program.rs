@@ -79,9 +79,15 @@ mod tests {
         ] {
             let (status, out) = status(name, line);
             assert_eq!(status, 0, "{name}");
-            assert!(out.contains("Usage: ") && out.contains(" token generate "), "{out}");
+            assert!(
+                out.contains("Usage: ") && out.contains(" token generate "),
+                "{out}"
+            );
         }
-        for (name, line) in [("spire-agent", &["api", "watch", "-h"][..]), ("x", &["agent", "api", "watch", "-h"])] {
+        for (name, line) in [
+            ("spire-agent", &["api", "watch", "-h"][..]),
+            ("x", &["agent", "api", "watch", "-h"]),
+        ] {
             let (status, out) = status(name, line);
             assert_eq!(status, 0, "{name}");
             assert!(out.contains(" api watch "), "{out}");

@@ -94,7 +94,9 @@ impl Attempt for JoinToken {
     }
 
     fn respond(&mut self, _challenge: &[u8]) -> Result<Vec<u8>, NodeAttestorError> {
-        Err(NodeAttestorError::Challenge("a join token has no answer to a challenge".to_owned()))
+        Err(NodeAttestorError::Challenge(
+            "a join token has no answer to a challenge".to_owned(),
+        ))
     }
 }
 

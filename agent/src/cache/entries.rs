@@ -38,10 +38,16 @@ impl Entries {
     /// Stores or replaces; returns what was there.
     pub(crate) fn put(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let old = self.remove(&entry.id);
-        let anchor = entry.selectors.iter().min_by_key(|selector| self.by_anchor.get(*selector).map_or(0, Vec::len));
+        let anchor = entry
+            .selectors
+            .iter()
+            .min_by_key(|selector| self.by_anchor.get(*selector).map_or(0, Vec::len));
         let anchor = anchor.cloned();
         if let Some(anchor) = &anchor {
-            self.by_anchor.entry(anchor.clone()).or_default().push(entry.id.clone());
+            self.by_anchor
+                .entry(anchor.clone())
+                .or_default()
+                .push(entry.id.clone());
         }
         self.by_id.insert(entry.id.clone(), Held { entry, anchor });
         old

@@ -24,7 +24,10 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now(clock: &dyn Clock) -> Self {
-        Self { wall: clock.now(), monotonic: Instant::now() }
+        Self {
+            wall: clock.now(),
+            monotonic: Instant::now(),
+        }
     }
 }
 
@@ -41,7 +44,10 @@ pub struct EntryVersion {
 impl EntryVersion {
     /// The version of that entry.
     pub fn of(entry: &Entry) -> Self {
-        Self { revision_number: entry.revision_number, created_at: entry.created_at }
+        Self {
+            revision_number: entry.revision_number,
+            created_at: entry.created_at,
+        }
     }
 }
 
@@ -65,7 +71,13 @@ impl<D: Document> Kept<D> {
     /// A document that just arrived for this version of its entry; `jitter` from -1 to 1 spreads the renewals.
     pub(crate) fn new(document: Arc<D>, version: EntryVersion, now: Moment, jitter: f64) -> Self {
         let renew_at = rotation::renew_at(now.wall, document.not_after(), jitter);
-        Self { version, arrived: now.monotonic, renew_at, renew_after: now.wall.until(renew_at), document }
+        Self {
+            version,
+            arrived: now.monotonic,
+            renew_at,
+            renew_after: now.wall.until(renew_at),
+            document,
+        }
     }
 
     pub(crate) fn document(&self) -> &Arc<D> {
@@ -86,7 +98,10 @@ impl<D: Document> Kept<D> {
     /// How long until the renewal, on a wall clock that isn't stepped meanwhile.
     pub(crate) fn due_in(&self, now: Moment) -> Duration {
         let age = now.monotonic.saturating_duration_since(self.arrived);
-        let by_either = now.wall.until(self.renew_at).min(self.renew_after.saturating_sub(age));
+        let by_either = now
+            .wall
+            .until(self.renew_at)
+            .min(self.renew_after.saturating_sub(age));
         by_either.max(SHORTEST_STAY.saturating_sub(age))
     }
 }
@@ -107,7 +122,11 @@ struct Slot<D> {
 
 impl<K: Ord + Clone, D> Shelf<K, D> {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, uses: 0, slots: BTreeMap::new() }
+        Self {
+            limit,
+            uses: 0,
+            slots: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -77,18 +77,34 @@ impl State {
         let federated = entries
             .iter()
             .flat_map(|entry| &entry.federates_with)
-            .filter_map(|name| self.federated.get(name).map(|bundle| (name.clone(), bundle.clone())))
+            .filter_map(|name| {
+                self.federated
+                    .get(name)
+                    .map(|bundle| (name.clone(), bundle.clone()))
+            })
             .collect();
         let registered = entries.len();
         let mut identities = Vec::with_capacity(registered);
         for entry in entries {
             self.svids.touch(&entry.id);
-            if let Some(kept) = self.svids.get(&entry.id).filter(|kept| kept.serves_at(&entry, now)) {
-                identities.push(Identity { svid: kept.document().clone(), entry });
+            if let Some(kept) = self
+                .svids
+                .get(&entry.id)
+                .filter(|kept| kept.serves_at(&entry, now))
+            {
+                identities.push(Identity {
+                    svid: kept.document().clone(),
+                    entry,
+                });
             }
         }
         let pending = identities.len() < registered;
-        WorkloadUpdate { identities, pending, bundle: self.bundle.clone(), federated }
+        WorkloadUpdate {
+            identities,
+            pending,
+            bundle: self.bundle.clone(),
+            federated,
+        }
     }
 
     /// Takes over what a synchronisation learned, and wakes those whom it concerns.
@@ -117,19 +133,32 @@ impl State {
     }
 
     /// Takes over a new SVID for this state of its entry. False if the entry has gone meanwhile.
-    pub(crate) fn put_svid(&mut self, entry: &Entry, svid: Arc<X509SvidKey>, now: Moment, jitter: f64) -> bool {
+    pub(crate) fn put_svid(
+        &mut self,
+        entry: &Entry,
+        svid: Arc<X509SvidKey>,
+        now: Moment,
+        jitter: f64,
+    ) -> bool {
         if self.entries.get(&entry.id).is_none() {
             return false;
         }
         tracing::debug!(entry = %entry.id, spiffe_id = %entry.spiffe_id, "SVID updated");
-        self.svids.put(entry.id.clone(), Kept::new(svid, EntryVersion::of(entry), now, jitter));
+        self.svids.put(
+            entry.id.clone(),
+            Kept::new(svid, EntryVersion::of(entry), now, jitter),
+        );
         self.subscribers.wake(self.subscribers.of(entry));
         true
     }
 
     /// Lets SVIDs above the limit go that nobody waits for.
     pub(crate) fn evict(&mut self) {
-        let wanted = |id: &EntryId| self.entries.get(id).is_some_and(|entry| self.subscribers.want(entry));
+        let wanted = |id: &EntryId| {
+            self.entries
+                .get(id)
+                .is_some_and(|entry| self.subscribers.want(entry))
+        };
         for id in self.svids.evict(wanted) {
             tracing::debug!(record_id = %id, "Removing SVID record");
         }
@@ -141,11 +170,18 @@ impl State {
         let (mut urgent, mut renewals, mut spare) = (Vec::new(), Vec::new(), Vec::new());
         let mut newcomers = 0;
         for entry in self.entries.iter().filter(|entry| is_served(entry, now.wall)) {
-            let want = |expires_at| Wanted { entry: entry.clone(), expires_at };
+            let want = |expires_at| Wanted {
+                entry: entry.clone(),
+                expires_at,
+            };
             match self.svids.get(&entry.id) {
                 Some(kept) if !kept.is_due_at(entry, now) => {}
                 Some(kept) => {
-                    let list = if kept.serves_at(entry, now.wall) { &mut renewals } else { &mut urgent };
+                    let list = if kept.serves_at(entry, now.wall) {
+                        &mut renewals
+                    } else {
+                        &mut urgent
+                    };
                     list.push(want(Some(kept.document().svid.not_after)));
                 }
                 None if self.subscribers.want(entry) => {
@@ -177,7 +213,11 @@ impl State {
         if old.as_ref() == Some(&bundle) {
             return;
         }
-        let event = if old.is_some() { "Bundle updated" } else { "Bundle added" };
+        let event = if old.is_some() {
+            "Bundle updated"
+        } else {
+            "Bundle added"
+        };
         tracing::debug!(trust_domain_id = %name, "{event}");
         if name == self.bundle.trust_domain {
             concerned.extend(self.subscribers.iter().map(|(id, _)| id));
@@ -187,7 +227,11 @@ impl State {
     }
 
     fn concern_federated(&self, trust_domain: &TrustDomain, concerned: &mut BTreeSet<SubscriberId>) {
-        for entry in self.entries.iter().filter(|entry| entry.federates_with.contains(trust_domain)) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| entry.federates_with.contains(trust_domain))
+        {
             concerned.extend(self.subscribers.of(entry));
         }
     }
@@ -195,7 +239,11 @@ impl State {
     fn put_entry(&mut self, entry: Arc<Entry>, concerned: &mut BTreeSet<SubscriberId>) {
         let old = self.entries.put(entry.clone());
         let known = |old: &Entry, selector: &Selector| old.selectors.contains(selector);
-        let added = entry.selectors.iter().filter(|s| !old.as_ref().is_some_and(|old| known(old, s))).count();
+        let added = entry
+            .selectors
+            .iter()
+            .filter(|s| !old.as_ref().is_some_and(|old| known(old, s)))
+            .count();
         if let Some(old) = &old {
             let removed = old.selectors.iter().filter(|s| !known(&entry, s)).count();
             tracing::debug!(entry = %entry.id, selectors_added = added, selectors_removed = removed,

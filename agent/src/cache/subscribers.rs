@@ -30,15 +30,26 @@ impl Subscribers {
     pub(crate) fn add(&mut self, selectors: SelectorSet) -> (SubscriberId, Arc<Notify>) {
         self.last_id += 1;
         for selector in &selectors {
-            self.by_selector.entry(selector.clone()).or_default().insert(self.last_id);
+            self.by_selector
+                .entry(selector.clone())
+                .or_default()
+                .insert(self.last_id);
         }
         let changed = Arc::new(Notify::new());
-        self.by_id.insert(self.last_id, Subscriber { selectors, changed: changed.clone() });
+        self.by_id.insert(
+            self.last_id,
+            Subscriber {
+                selectors,
+                changed: changed.clone(),
+            },
+        );
         (self.last_id, changed)
     }
 
     pub(crate) fn remove(&mut self, id: SubscriberId) {
-        let Some(gone) = self.by_id.remove(&id) else { return };
+        let Some(gone) = self.by_id.remove(&id) else {
+            return;
+        };
         for selector in &gone.selectors {
             if let Some(ids) = self.by_selector.get_mut(selector) {
                 ids.remove(&id);
@@ -51,11 +62,16 @@ impl Subscribers {
 
     /// Those whose callers match the entry.
     pub(crate) fn of<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = SubscriberId> + 'a {
-        let covering = entry.selectors.iter().map(|selector| self.by_selector.get(selector));
+        let covering = entry
+            .selectors
+            .iter()
+            .map(|selector| self.by_selector.get(selector));
         // The rarest selector names the fewest candidates; one that nobody has leaves none.
         let candidates = covering.min_by_key(|ids| ids.map_or(0, BTreeSet::len)).flatten();
         candidates.into_iter().flatten().copied().filter(|id| {
-            self.by_id.get(id).is_some_and(|subscriber| subscriber.selectors.contains_all(&entry.selectors))
+            self.by_id
+                .get(id)
+                .is_some_and(|subscriber| subscriber.selectors.contains_all(&entry.selectors))
         })
     }
 
@@ -65,7 +81,9 @@ impl Subscribers {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SubscriberId, &SelectorSet)> {
-        self.by_id.iter().map(|(id, subscriber)| (*id, &subscriber.selectors))
+        self.by_id
+            .iter()
+            .map(|(id, subscriber)| (*id, &subscriber.selectors))
     }
 
     pub(crate) fn wake(&self, ids: impl IntoIterator<Item = SubscriberId>) {
@@ -86,7 +104,12 @@ mod tests {
         let (both, _) = subscribers.add(selectors(&[1, 2]).into_iter().collect());
         let (one, _) = subscribers.add(selectors(&[1]).into_iter().collect());
         let of = |subscribers: &Subscribers, wanted: &[u8]| {
-            subscribers.of(&Entry { selectors: selectors(wanted), ..entry("e") }).collect::<Vec<_>>()
+            subscribers
+                .of(&Entry {
+                    selectors: selectors(wanted),
+                    ..entry("e")
+                })
+                .collect::<Vec<_>>()
         };
         assert_eq!(of(&subscribers, &[1]), [both, one]);
         assert_eq!(of(&subscribers, &[2, 1]), [both]);

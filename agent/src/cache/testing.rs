@@ -20,7 +20,9 @@ pub(crate) fn bundle() -> Arc<Bundle> {
 
 /// The selectors `unix:uid:N`.
 pub(crate) fn selectors(uids: &[u8]) -> Vec<Selector> {
-    uids.iter().map(|uid| Selector::new("unix", &format!("uid:{uid}")).unwrap()).collect()
+    uids.iter()
+        .map(|uid| Selector::new("unix", &format!("uid:{uid}")).unwrap())
+        .collect()
 }
 
 /// An entry for `spiffe://example.org/<id>` and `unix:uid:1`.
@@ -51,7 +53,14 @@ pub(crate) fn svid(entry: &Entry, now: Timestamp, ttl: Duration) -> X509SvidKey 
     static CA: LazyLock<X509Ca> = LazyLock::new(|| {
         let signer: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
         let day = Duration::from_secs(86_400);
-        X509Ca::self_sign(signer, &trust_domain(), &CaSubject::default(), START - day, START + 365 * day).unwrap()
+        X509Ca::self_sign(
+            signer,
+            &trust_domain(),
+            &CaSubject::default(),
+            START - day,
+            START + 365 * day,
+        )
+        .unwrap()
     });
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let leaf = LeafParams {

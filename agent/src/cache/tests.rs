@@ -13,7 +13,10 @@ struct Fixture {
 impl Fixture {
     fn new(x509_svids: usize) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let limits = CacheLimits { x509_svids, ..CacheLimits::default() };
+        let limits = CacheLimits {
+            x509_svids,
+            ..CacheLimits::default()
+        };
         let cache = Cache::new(clock.clone(), bundle(), limits);
         Self { clock, cache }
     }
@@ -26,11 +29,18 @@ impl Fixture {
 
     fn put(&self, entries: Vec<Entry>) {
         let entries = entries.into_iter().map(Arc::new).collect();
-        self.cache.apply(CacheUpdate { entries, ..CacheUpdate::default() });
+        self.cache.apply(CacheUpdate {
+            entries,
+            ..CacheUpdate::default()
+        });
     }
 
     fn wanted(&self) -> Vec<String> {
-        self.cache.wanted().iter().map(|wanted| wanted.entry.id.to_string()).collect()
+        self.cache
+            .wanted()
+            .iter()
+            .map(|wanted| wanted.entry.id.to_string())
+            .collect()
     }
 
     /// Signs all that is wanted now, for an hour.
@@ -38,7 +48,8 @@ impl Fixture {
         let now = self.clock.now();
         let hour = Duration::from_secs(3600);
         let sign = |wanted: Wanted| (wanted.entry.clone(), svid(&wanted.entry, now, hour));
-        self.cache.put_x509_svids(self.cache.wanted().into_iter().map(sign).collect());
+        self.cache
+            .put_x509_svids(self.cache.wanted().into_iter().map(sign).collect());
     }
 }
 
@@ -47,18 +58,37 @@ fn caller(uids: &[u8]) -> SelectorSet {
 }
 
 fn ids(update: &WorkloadUpdate) -> Vec<&str> {
-    update.identities.iter().map(|identity| identity.entry.id.as_str()).collect()
+    update
+        .identities
+        .iter()
+        .map(|identity| identity.entry.id.as_str())
+        .collect()
 }
 
 /// Whether the subscription has been told of a change since it last asked.
 async fn was_told(subscription: &mut Subscription) -> bool {
-    timeout(Duration::from_millis(1), subscription.changed()).await.is_ok()
+    timeout(Duration::from_millis(1), subscription.changed())
+        .await
+        .is_ok()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_gets_what_all_its_selectors_cover_once_it_is_signed() {
-    let two = Entry { selectors: selectors(&[1, 2]), ..entry("b") };
-    let fixture = Fixture::with_entries(10, vec![two, entry("a"), Entry { store_svid: true, ..entry("stored") }]);
+    let two = Entry {
+        selectors: selectors(&[1, 2]),
+        ..entry("b")
+    };
+    let fixture = Fixture::with_entries(
+        10,
+        vec![
+            two,
+            entry("a"),
+            Entry {
+                store_svid: true,
+                ..entry("stored")
+            },
+        ],
+    );
     assert!(fixture.cache.identities(&caller(&[3])).is_unregistered());
     let before = fixture.cache.identities(&caller(&[1]));
     assert!(before.pending && before.identities.is_empty() && !before.is_unregistered());
@@ -81,12 +111,19 @@ async fn nothing_expired_is_served_and_a_forward_step_renews_at_once() {
     assert!(update.identities.is_empty() && update.pending);
     assert_eq!(fixture.wanted(), ["a"]);
     fixture.clock.step_back(Duration::from_secs(7200));
-    assert_eq!(ids(&fixture.cache.identities(&caller(&[1]))), ["a"], "nothing was dropped");
+    assert_eq!(
+        ids(&fixture.cache.identities(&caller(&[1]))),
+        ["a"],
+        "nothing was dropped"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_has_expired_serves_nobody() {
-    let ends = Entry { expires_at: Some(START + Duration::from_secs(60)), ..entry("a") };
+    let ends = Entry {
+        expires_at: Some(START + Duration::from_secs(60)),
+        ..entry("a")
+    };
     let fixture = Fixture::with_entries(10, vec![ends]);
     fixture.sign();
     advance(Duration::from_secs(59)).await;
@@ -112,9 +149,21 @@ async fn a_renewal_is_due_at_half_of_the_life_and_has_the_old_end() {
 
 #[tokio::test(start_paused = true)]
 async fn prefetch_stops_at_the_limit_and_subscribers_come_first_beyond_it() {
-    let entry_for = |id: &str, uid: u8| Entry { selectors: selectors(&[uid]), ..entry(id) };
-    let lazy = Entry { disable_x509_svid_prefetch: true, ..entry_for("lazy", 9) };
-    let entries = vec![entry_for("a", 1), entry_for("b", 1), entry_for("c", 2), entry_for("d", 2), lazy];
+    let entry_for = |id: &str, uid: u8| Entry {
+        selectors: selectors(&[uid]),
+        ..entry(id)
+    };
+    let lazy = Entry {
+        disable_x509_svid_prefetch: true,
+        ..entry_for("lazy", 9)
+    };
+    let entries = vec![
+        entry_for("a", 1),
+        entry_for("b", 1),
+        entry_for("c", 2),
+        entry_for("d", 2),
+        lazy,
+    ];
     let fixture = Fixture::with_entries(2, entries);
     assert_eq!(fixture.wanted(), ["a", "b"]);
     fixture.sign();
@@ -124,7 +173,11 @@ async fn prefetch_stops_at_the_limit_and_subscribers_come_first_beyond_it() {
     let nine = fixture.cache.subscribe(caller(&[9]));
     assert_eq!(fixture.wanted(), ["c", "d", "lazy"]);
     fixture.sign();
-    assert_eq!(fixture.cache.x509_svid_count(), 3, "the unused ones had to go, none of a subscriber");
+    assert_eq!(
+        fixture.cache.x509_svid_count(),
+        3,
+        "the unused ones had to go, none of a subscriber"
+    );
     assert_eq!((ids(&two.update()).len(), ids(&nine.update()).len()), (2, 1));
 
     drop(two);
@@ -145,14 +198,25 @@ async fn a_subscriber_is_told_of_its_own_changes_only_and_once_for_several() {
     assert!(!was_told(&mut one).await, "both changes were one");
     assert!(!was_told(&mut two).await);
 
-    let moved = Entry { selectors: selectors(&[2]), revision_number: 1, ..entry("a") };
+    let moved = Entry {
+        selectors: selectors(&[2]),
+        revision_number: 1,
+        ..entry("a")
+    };
     fixture.put(vec![moved]);
     assert!(was_told(&mut one).await && was_told(&mut two).await);
     assert!(one.update().is_unregistered());
-    assert_eq!(ids(&two.update()), ["a"], "the old SVID serves until the new one comes");
+    assert_eq!(
+        ids(&two.update()),
+        ["a"],
+        "the old SVID serves until the new one comes"
+    );
 
     let removed_entries = vec![entry("a").id];
-    fixture.cache.apply(CacheUpdate { removed_entries, ..CacheUpdate::default() });
+    fixture.cache.apply(CacheUpdate {
+        removed_entries,
+        ..CacheUpdate::default()
+    });
     assert!(was_told(&mut two).await && !was_told(&mut one).await);
     assert_eq!(fixture.cache.x509_svid_count(), 0);
 }
@@ -163,7 +227,11 @@ async fn a_first_answer_waits_for_all_signatures() {
     fixture.sign();
     fixture.put(vec![entry("b")]);
     let mut subscription = fixture.cache.subscribe(caller(&[1]));
-    assert!(timeout(Duration::from_secs(5), subscription.settled()).await.is_err());
+    assert!(
+        timeout(Duration::from_secs(5), subscription.settled())
+            .await
+            .is_err()
+    );
     fixture.sign();
     assert_eq!(ids(&subscription.settled().await), ["a", "b"]);
 }
@@ -173,15 +241,25 @@ async fn an_svid_that_comes_too_late_for_its_entry_is_dropped() {
     let fixture = Fixture::with_entries(10, vec![entry("a")]);
     let late = fixture.cache.wanted();
     let removed_entries = vec![entry("a").id];
-    fixture.cache.apply(CacheUpdate { removed_entries, ..CacheUpdate::default() });
+    fixture.cache.apply(CacheUpdate {
+        removed_entries,
+        ..CacheUpdate::default()
+    });
     let signed = svid(&late[0].entry, START, Duration::from_secs(60));
-    fixture.cache.put_x509_svids(vec![(late[0].entry.clone(), signed)]);
+    fixture
+        .cache
+        .put_x509_svids(vec![(late[0].entry.clone(), signed)]);
     assert_eq!(fixture.cache.x509_svid_count(), 0);
 
     // And one for an older state of its entry serves, but is replaced at once.
-    fixture.put(vec![Entry { revision_number: 7, ..entry("a") }]);
+    fixture.put(vec![Entry {
+        revision_number: 7,
+        ..entry("a")
+    }]);
     let signed = svid(&late[0].entry, START, Duration::from_secs(60));
-    fixture.cache.put_x509_svids(vec![(late[0].entry.clone(), signed)]);
+    fixture
+        .cache
+        .put_x509_svids(vec![(late[0].entry.clone(), signed)]);
     assert_eq!(ids(&fixture.cache.identities(&caller(&[1]))), ["a"]);
     assert_eq!(fixture.wanted(), ["a"]);
 }
@@ -189,12 +267,27 @@ async fn an_svid_that_comes_too_late_for_its_entry_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn bundles_reach_those_whose_entries_federate() {
     let foreign = TrustDomain::parse("other.org").unwrap();
-    let federated = Entry { federates_with: vec![foreign.clone()], ..entry("a") };
-    let fixture = Fixture::with_entries(10, vec![federated, Entry { selectors: selectors(&[2]), ..entry("b") }]);
+    let federated = Entry {
+        federates_with: vec![foreign.clone()],
+        ..entry("a")
+    };
+    let fixture = Fixture::with_entries(
+        10,
+        vec![
+            federated,
+            Entry {
+                selectors: selectors(&[2]),
+                ..entry("b")
+            },
+        ],
+    );
     let mut one = fixture.cache.subscribe(caller(&[1]));
     let mut two = fixture.cache.subscribe(caller(&[2]));
     let theirs = Arc::new(Bundle::empty(foreign.clone()));
-    let update = CacheUpdate { bundles: vec![theirs.clone()], ..CacheUpdate::default() };
+    let update = CacheUpdate {
+        bundles: vec![theirs.clone()],
+        ..CacheUpdate::default()
+    };
     fixture.cache.apply(update.clone());
     assert!(was_told(&mut one).await && !was_told(&mut two).await);
     assert_eq!(one.update().federated.get(&foreign), Some(&theirs));
@@ -202,20 +295,35 @@ async fn bundles_reach_those_whose_entries_federate() {
     fixture.cache.apply(update);
     assert!(!was_told(&mut one).await, "the same bundle is no change");
 
-    let ours = Arc::new(Bundle { sequence_number: 1, ..Bundle::empty(trust_domain()) });
-    fixture.cache.apply(CacheUpdate { bundles: vec![ours.clone()], ..CacheUpdate::default() });
+    let ours = Arc::new(Bundle {
+        sequence_number: 1,
+        ..Bundle::empty(trust_domain())
+    });
+    fixture.cache.apply(CacheUpdate {
+        bundles: vec![ours.clone()],
+        ..CacheUpdate::default()
+    });
     assert!(was_told(&mut one).await && was_told(&mut two).await);
     assert_eq!(fixture.cache.bundle(), ours);
     assert_eq!(fixture.cache.bundle_of(&trust_domain()), Some(ours));
 
-    fixture.cache.apply(CacheUpdate { removed_bundles: vec![foreign.clone()], ..CacheUpdate::default() });
+    fixture.cache.apply(CacheUpdate {
+        removed_bundles: vec![foreign.clone()],
+        ..CacheUpdate::default()
+    });
     assert!(was_told(&mut one).await);
     assert!(fixture.cache.bundle_of(&foreign).is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_selector_in_an_entry_without_any_serves_nobody() {
-    let fixture = Fixture::with_entries(10, vec![Entry { selectors: Vec::<Selector>::new(), ..entry("a") }]);
+    let fixture = Fixture::with_entries(
+        10,
+        vec![Entry {
+            selectors: Vec::<Selector>::new(),
+            ..entry("a")
+        }],
+    );
     assert!(fixture.cache.identities(&caller(&[1])).is_unregistered());
     assert!(fixture.cache.identities(&caller(&[])).is_unregistered());
 }

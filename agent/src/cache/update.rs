@@ -53,9 +53,13 @@ impl WorkloadUpdate {
         self.bundle == other.bundle
             && self.federated == other.federated
             && self.identities.len() == other.identities.len()
-            && self.identities.iter().zip(&other.identities).all(|(ours, theirs)| {
-                Arc::ptr_eq(&ours.svid, &theirs.svid) && ours.entry.hint == theirs.entry.hint
-            })
+            && self
+                .identities
+                .iter()
+                .zip(&other.identities)
+                .all(|(ours, theirs)| {
+                    Arc::ptr_eq(&ours.svid, &theirs.svid) && ours.entry.hint == theirs.entry.hint
+                })
     }
 }
 
@@ -72,7 +76,11 @@ pub(crate) fn without_hint_duplicates(entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry
     if winners.is_empty() {
         return entries;
     }
-    let wins = |entry: &Arc<Entry>| winners.get(&entry.hint).is_none_or(|winner| winner.id == entry.id);
+    let wins = |entry: &Arc<Entry>| {
+        winners
+            .get(&entry.hint)
+            .is_none_or(|winner| winner.id == entry.id)
+    };
     entries.into_iter().filter(wins).collect()
 }
 
@@ -86,7 +94,11 @@ mod tests {
     #[test]
     fn a_hint_goes_to_the_older_entry_and_then_to_the_smaller_id() {
         let make = |id: &str, hint: &str, created: i64| {
-            Arc::new(Entry { hint: hint.into(), created_at: Timestamp::from_unix_seconds(created), ..entry(id) })
+            Arc::new(Entry {
+                hint: hint.into(),
+                created_at: Timestamp::from_unix_seconds(created),
+                ..entry(id)
+            })
         };
         let kept = without_hint_duplicates(vec![
             make("a", "db", 20),

@@ -14,7 +14,10 @@ fn what_was_stored_is_there_after_a_restart_in_spires_form() {
     let svid = svid(&entry("a"), START, Duration::from_secs(60)).svid;
     state.store_svid(&svid, true).unwrap();
     let mut bundle = (*bundle()).clone();
-    bundle.x509_authorities.push(X509Authority { der: svid.chain[0].clone(), tainted: false });
+    bundle.x509_authorities.push(X509Authority {
+        der: svid.chain[0].clone(),
+        tainted: false,
+    });
     state.store_bundle(&bundle).unwrap();
 
     let file = folder.path().join("agent-data.json");
@@ -36,8 +39,11 @@ fn what_was_stored_is_there_after_a_restart_in_spires_form() {
 fn a_file_of_spires_is_read_and_a_damaged_one_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("agent-data.json");
-    fs::write(&file, r#"{"svid":null,"bundle":null,"reattestable":false,"bootstrap_use":2,
-        "bootstrap_start_time":"2026-01-01T00:00:00Z","connection_attempts":3}"#)
+    fs::write(
+        &file,
+        r#"{"svid":null,"bundle":null,"reattestable":false,"bootstrap_use":2,
+        "bootstrap_start_time":"2026-01-01T00:00:00Z","connection_attempts":3}"#,
+    )
     .unwrap();
     let state = StateFile::open(folder.path()).unwrap();
     state.delete_svid().unwrap();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use credence_crypto::{PopSignature, PrivateKey, Signer};
 use credence_crypto::x509::Certificate;
+use credence_crypto::{PopSignature, PrivateKey, Signer};
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, NodeAttestor, NodeAttestorError};
@@ -76,11 +76,19 @@ impl X509Pop {
         let leaf = certificates.first().map(|der| Certificate::from_der(der));
         let leaf = match leaf {
             Some(Ok(leaf)) => leaf,
-            Some(Err(error)) => return Err(unusable(&self.certificate_path, "certificate", Some(Box::new(error)))),
+            Some(Err(error)) => {
+                return Err(unusable(
+                    &self.certificate_path,
+                    "certificate",
+                    Some(Box::new(error)),
+                ));
+            }
             None => return Err(unusable(&self.certificate_path, "certificate", None)),
         };
         if leaf.public_key() != key.public_key() {
-            return Err(NodeAttestorError::KeyMismatch { certificate: self.certificate_path.clone() });
+            return Err(NodeAttestorError::KeyMismatch {
+                certificate: self.certificate_path.clone(),
+            });
         }
         Ok(PopAttempt { key, certificates })
     }
@@ -109,9 +117,15 @@ impl Attempt for PopAttempt {
         let ours = credence_crypto::digest::random_bytes::<NONCE_BYTES>()
             .map_err(|error| NodeAttestorError::Challenge(error.to_string()))?;
         let is_rsa = self.key.public_key().pop_is_rsa() == Some(true);
-        let theirs = if is_rsa { challenge.rsa_signature } else { challenge.ecdsa_signature };
+        let theirs = if is_rsa {
+            challenge.rsa_signature
+        } else {
+            challenge.ecdsa_signature
+        };
         let theirs = theirs.ok_or_else(|| failed("it is meant for another type of key"))?;
-        let theirs = STANDARD.decode(theirs.nonce).map_err(|_| failed("its nonce is not base64"))?;
+        let theirs = STANDARD
+            .decode(theirs.nonce)
+            .map_err(|_| failed("its nonce is not base64"))?;
         // With a nonce of another length the server could choose where its part of the signed text ends.
         if theirs.len() != NONCE_BYTES {
             return Err(failed("its nonce is not 32 bytes long"));
@@ -123,11 +137,18 @@ impl Attempt for PopAttempt {
             .map_err(|error| NodeAttestorError::Challenge(error.to_string()))?;
         Ok(json(&match proof {
             PopSignature::Rsa(signature) => Response {
-                rsa_signature: Some(RsaResponse { nonce, signature: STANDARD.encode(signature) }),
+                rsa_signature: Some(RsaResponse {
+                    nonce,
+                    signature: STANDARD.encode(signature),
+                }),
                 ..Response::default()
             },
             PopSignature::Ecdsa { r, s } => Response {
-                ecdsa_signature: Some(EcdsaResponse { nonce, r: STANDARD.encode(r), s: STANDARD.encode(s) }),
+                ecdsa_signature: Some(EcdsaResponse {
+                    nonce,
+                    r: STANDARD.encode(r),
+                    s: STANDARD.encode(s),
+                }),
                 ..Response::default()
             },
         }))
@@ -140,7 +161,10 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn read(path: &Path) -> Result<String, NodeAttestorError> {
-    fs::read_to_string(path).map_err(|source| NodeAttestorError::Read { path: path.to_owned(), source })
+    fs::read_to_string(path).map_err(|source| NodeAttestorError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, NodeAttestorError> {
@@ -155,7 +179,11 @@ fn unusable(
     what: &'static str,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 ) -> NodeAttestorError {
-    NodeAttestorError::Unusable { path: path.to_owned(), what, source }
+    NodeAttestorError::Unusable {
+        path: path.to_owned(),
+        what,
+        source,
+    }
 }
 
 #[cfg(test)]

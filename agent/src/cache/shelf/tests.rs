@@ -21,7 +21,10 @@ impl Document for Paper {
 }
 
 fn kept(entry: &Entry, now: Moment, ttl: u64, jitter: f64) -> Kept<Paper> {
-    let paper = Paper { id: entry.spiffe_id.clone(), not_after: now.wall + Duration::from_secs(ttl) };
+    let paper = Paper {
+        id: entry.spiffe_id.clone(),
+        not_after: now.wall + Duration::from_secs(ttl),
+    };
     Kept::new(Arc::new(paper), EntryVersion::of(entry), now, jitter)
 }
 
@@ -54,7 +57,10 @@ async fn a_step_forwards_makes_due_at_once_and_a_step_back_doesnt_put_off() {
     assert!(!paper.is_due_at(&entry, Moment::now(&clock)));
     assert!(paper.serves_at(&entry, clock.now()), "nothing is dropped");
     tokio::time::advance(seconds(1798)).await;
-    assert!(paper.is_due_at(&entry, Moment::now(&clock)), "half an hour is over all the same");
+    assert!(
+        paper.is_due_at(&entry, Moment::now(&clock)),
+        "half an hour is over all the same"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,11 +79,21 @@ async fn another_version_is_due_and_another_identity_is_not_served() {
     let (clock, old) = (ManualClock::new(START), entry("a"));
     let now = Moment::now(&clock);
     let paper = kept(&old, now, 100, 0.0);
-    let updated = Entry { revision_number: 1, ..old.clone() };
+    let updated = Entry {
+        revision_number: 1,
+        ..old.clone()
+    };
     assert!(paper.is_due_at(&updated, now) && paper.serves_at(&updated, now.wall));
-    let recreated = Entry { created_at: START + seconds(1), ..old.clone() };
+    let recreated = Entry {
+        created_at: START + seconds(1),
+        ..old.clone()
+    };
     assert!(paper.is_due_at(&recreated, now));
-    let renamed = Entry { spiffe_id: entry("b").spiffe_id, revision_number: 1, ..old };
+    let renamed = Entry {
+        spiffe_id: entry("b").spiffe_id,
+        revision_number: 1,
+        ..old
+    };
     assert!(!paper.serves_at(&renamed, now.wall));
 }
 

@@ -33,12 +33,18 @@ fn proves_that_it_holds_the_key_to_a_nonce_of_both_sides() {
     assert_eq!(leaf.public_key(), key.public_key());
 
     let theirs = [7_u8; NONCE_BYTES];
-    let challenge = format!(r#"{{"rsa_signature":null,"ecdsa_signature":{{"nonce":"{}"}}}}"#, STANDARD.encode(theirs));
+    let challenge = format!(
+        r#"{{"rsa_signature":null,"ecdsa_signature":{{"nonce":"{}"}}}}"#,
+        STANDARD.encode(theirs)
+    );
     let response = attempt.respond(challenge.as_bytes()).unwrap();
     let response: serde_json::Value = serde_json::from_slice(&response).unwrap();
     assert!(response["rsa_signature"].is_null());
     let answer = &response["ecdsa_signature"];
-    let proof = PopSignature::Ecdsa { r: decoded(&answer["r"]), s: decoded(&answer["s"]) };
+    let proof = PopSignature::Ecdsa {
+        r: decoded(&answer["r"]),
+        s: decoded(&answer["s"]),
+    };
     let signed = [theirs.as_slice(), &decoded(&answer["nonce"])].concat();
     leaf.public_key().verify_possession(&signed, &proof).unwrap();
 }
@@ -48,17 +54,37 @@ fn odd_challenges_and_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (attestor, _) = attestor(folder.path());
     let mut attempt = attestor.begin().unwrap();
-    for odd in ["", "{}", r#"{"rsa_signature":{"nonce":""}}"#, r#"{"ecdsa_signature":{"nonce":"AAAA"}}"#] {
-        assert!(matches!(attempt.respond(odd.as_bytes()), Err(NodeAttestorError::Challenge(_))), "{odd}");
+    for odd in [
+        "",
+        "{}",
+        r#"{"rsa_signature":{"nonce":""}}"#,
+        r#"{"ecdsa_signature":{"nonce":"AAAA"}}"#,
+    ] {
+        assert!(
+            matches!(
+                attempt.respond(odd.as_bytes()),
+                Err(NodeAttestorError::Challenge(_))
+            ),
+            "{odd}"
+        );
     }
     let other = pem::encode(&pem::Pem::new(
         "PRIVATE KEY",
-        PrivateKey::generate(KeyType::EcP256).unwrap().pkcs8_der().to_vec(),
+        PrivateKey::generate(KeyType::EcP256)
+            .unwrap()
+            .pkcs8_der()
+            .to_vec(),
     ));
     fs::write(&attestor.private_key_path, other).unwrap();
-    assert!(matches!(attestor.begin(), Err(NodeAttestorError::KeyMismatch { .. })));
+    assert!(matches!(
+        attestor.begin(),
+        Err(NodeAttestorError::KeyMismatch { .. })
+    ));
     fs::write(&attestor.certificate_path, "").unwrap();
-    assert!(matches!(attestor.begin(), Err(NodeAttestorError::Unusable { .. })));
+    assert!(matches!(
+        attestor.begin(),
+        Err(NodeAttestorError::Unusable { .. })
+    ));
     fs::remove_file(&attestor.private_key_path).unwrap();
     assert!(matches!(attestor.begin(), Err(NodeAttestorError::Read { .. })));
 }
