@@ -13,6 +13,7 @@ use credence_identity::{Bundle, X509Authority};
 pub use spiffe::{parse_jwks, parse_spiffe, to_jwks, to_spiffe_json};
 
 use crate::x509::{Certificate, CertificateError};
+use zeroize::Zeroizing;
 
 /// Why a document is no bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,9 +67,12 @@ pub fn certificate_to_pem(der: &[u8]) -> String {
 }
 
 /// A private key as a PEM block of PKCS#8 that ends with a line feed.
-pub fn private_key_to_pem(pkcs8: &[u8]) -> zeroize::Zeroizing<String> {
+pub fn private_key_to_pem(pkcs8: &[u8]) -> Zeroizing<String> {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    zeroize::Zeroizing::new(pem::encode_config(&pem::Pem::new("PRIVATE KEY", pkcs8), config))
+    let block = pem::Pem::new("PRIVATE KEY", pkcs8);
+    let text = Zeroizing::new(pem::encode_config(&block, config));
+    drop(Zeroizing::new(block.into_contents()));
+    text
 }
 
 /// Authorities from concatenated DER; repeats collapse. No bytes, no authorities.

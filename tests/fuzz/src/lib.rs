@@ -5,12 +5,14 @@
 //! a coverage-guided fuzzer calls. Never read files: the corpus is the tests' business.
 
 mod mutate;
+mod pieces;
 
 use credence_crypto::csr::VerifiedCsr;
 use credence_crypto::jwt::JwtSvid;
 use credence_crypto::x509::{Certificate, MAX_CHAIN, X509Svid, verify_svid};
 use credence_crypto::{PrivateKey, PublicKey, bundle};
 use credence_identity::{SpiffeId, Timestamp, TrustDomain, X509Authority};
+use credence_runtime::config::hcl;
 
 pub use mutate::{Random, run};
 
@@ -140,4 +142,48 @@ pub fn fuzz_bundle(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         drop(bundle::x509_from_pem(text));
     }
+}
+
+/// Configuration: a tree of bounded depth, or one fault with a place in the text.
+pub fn fuzz_hcl(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match hcl::parse(text) {
+        Ok(body) => assert!(depth(&body) <= hcl::MAX_DEPTH + 1, "nesting is bounded"),
+        Err(fault) => {
+            let line = usize::try_from(fault.position.line).unwrap_or(usize::MAX);
+            assert!(
+                line <= text.lines().count() + 1,
+                "the place of {fault} is in the text"
+            );
+        }
+    }
+}
+
+fn depth(body: &hcl::Body) -> usize {
+    fn of(value: &hcl::Value) -> usize {
+        match &value.kind {
+            hcl::Kind::List(values) => 1 + values.iter().map(of).max().unwrap_or(0),
+            hcl::Kind::Object(body) => depth(body),
+            _ => 0,
+        }
+    }
+    1 + body.items.iter().map(|item| of(&item.value)).max().unwrap_or(0)
+}
+
+/// What an HTTP/2 client sends, read through the mending of `:authority`: every byte comes out, whatever the pieces in
+/// which it arrives, and what was mended once is left alone.
+pub fn fuzz_hpack(data: &[u8]) {
+    let (piece, stream) = data
+        .split_first()
+        .map_or((1, data), |(first, rest)| (usize::from(*first), rest));
+    let whole = pieces::mend(stream, stream.len());
+    assert!(whole.len() <= stream.len(), "mending adds nothing");
+    assert_eq!(
+        pieces::mend(stream, piece),
+        whole,
+        "pieces of {piece} bytes make no difference"
+    );
+    assert_eq!(pieces::mend(&whole, whole.len()), whole, "what is mended stays");
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use credence_fuzz::{
-    fuzz_bundle, fuzz_certificate, fuzz_csr, fuzz_jwt, fuzz_private_key, fuzz_spiffe_id, run,
+    fuzz_bundle, fuzz_certificate, fuzz_csr, fuzz_hcl, fuzz_hpack, fuzz_jwt, fuzz_private_key,
+    fuzz_spiffe_id, run,
 };
 use serde_json::Value;
 
@@ -88,4 +89,75 @@ fn tokens() {
 #[test]
 fn bundles() {
     short(fuzz_bundle, &texts("bundles.json", "document"));
+}
+
+#[test]
+fn configurations() {
+    let texts = [
+        "server {\n\tbind_port = \"8081\" // port\n\tca_ttl = \"24h\"\n\tca_subject { country = [\"US\"], organization = [\"SPIFFE\",] }\n}\n",
+        "plugins {\n  NodeAttestor \"join_token\" { plugin_data {} }\n  \"KeyManager\" \"disk\" {\n plugin_data = { keys_path = \"/x\" }\n }\n}\n",
+        "/* a */ a = 1 b = true # c\nlist = [1, 2.5, -3e4, \"${env}\"]\ntext = <<-EOT\n  here\n  EOT\n",
+        r#"{"server": {"trust_domain": "example.org", "x": [1, null, {"y": "\\u00e9\\n"}]}}"#,
+        "a { a { a { a { a { a = [[[[[[]]]]]] } } } } }",
+    ];
+    short(fuzz_hcl, &texts.map(|text| text.as_bytes().to_vec()));
+}
+
+/// The first bytes of a connection: preface, SETTINGS, and a request whose header block is `block`, cut in two if `cut`.
+fn connection(block: &[u8], cut: bool) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let mut bytes = [
+        &[7][..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &frame(4, 0, 0, &[]),
+    ]
+    .concat();
+    let (first, second) = block.split_at(if cut { block.len() / 2 } else { block.len() });
+    bytes.extend(frame(1, if cut { 0 } else { 4 }, 1, first));
+    if cut {
+        bytes.extend(frame(9, 4, 1, second));
+    }
+    bytes.extend(frame(0, 1, 1, b"\0\0\0\0\0"));
+    bytes
+}
+
+#[test]
+fn header_blocks() {
+    let (raw, encoded): (&[u8], &[u8]) = (b"/run/example/agent.sock", b"run%2Fexample%2Fagent.sock");
+    let length = |value: &[u8]| u8::try_from(value.len()).unwrap();
+    let java = [&[0x83, 0x86, 0x41, length(raw)][..], raw, &[0x84]].concat();
+    let python = [
+        &[0x40, 10][..],
+        b":authority",
+        &[length(encoded)],
+        encoded,
+        &[0x83, 0x86],
+    ]
+    .concat();
+    let huffman_name = [
+        &[
+            0x40,
+            0x88,
+            0xb8,
+            0x3b,
+            0x53,
+            0x39,
+            0xec,
+            0x32,
+            0x7d,
+            0x7f,
+            length(raw),
+        ][..],
+        raw,
+    ]
+    .concat();
+    let valid = [&[0x41, 9][..], b"localhost", &[0x83]].concat();
+    let blocks = [java, python, huffman_name, valid];
+    let corpus = blocks
+        .iter()
+        .flat_map(|block| [connection(block, false), connection(block, true)]);
+    short(fuzz_hpack, &corpus.collect::<Vec<_>>());
 }

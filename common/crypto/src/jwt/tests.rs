@@ -201,6 +201,22 @@ fn of_several_keys_with_one_kid_one_must_fit() {
 }
 
 #[test]
+fn a_key_whose_time_is_over_verifies_nothing() {
+    let issuer = Issuer::new(KeyType::EcP256);
+    let token = issuer.sign(300).token;
+    let verdict = |end: Timestamp| {
+        let mut bundle = (*issuer.bundle).clone();
+        bundle.jwt_authorities[0].expires_at = Some(end);
+        verify(&token, &["audience"], |_| Some(Arc::new(bundle)), NOW).map(|_| ())
+    };
+    assert_eq!(verdict(NOW), Ok(()));
+    assert!(matches!(
+        verdict(NOW - LEEWAY),
+        Err(JwtError::AuthorityNotFound { .. })
+    ));
+}
+
+#[test]
 fn repeated_members_are_refused() {
     let issuer = Issuer::new(KeyType::EcP256);
     let text = claims(&json!({})).to_string();

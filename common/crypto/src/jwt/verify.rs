@@ -5,11 +5,12 @@ use std::sync::Arc;
 use credence_identity::{Bundle, Timestamp, TrustDomain};
 
 use super::token::Token;
-use super::{JwtError, JwtSvid};
+use super::{JwtError, JwtSvid, LEEWAY};
 use crate::keys::{PublicKey, SignatureForm, VerifyError};
 
 /// Verifies a JWT-SVID at `now`. `audience` holds the names under which the verifier is known, one of which must be in the
-/// token; `lookup` gives the bundle of the subject's trust domain. Several keys may share a `kid`: one must fit.
+/// token; `lookup` gives the bundle of the subject's trust domain. Several keys may share a `kid`: one must fit. A key whose
+/// time is over verifies nothing.
 pub fn verify(
     token: &str,
     audience: &[&str],
@@ -28,6 +29,9 @@ pub fn verify(
         trust_domain,
     };
     for authority in bundle.jwt_authorities_by_key_id(&parsed.key_id) {
+        if authority.expires_at.is_some_and(|end| now >= end + LEEWAY) {
+            continue;
+        }
         let Ok(key) = PublicKey::from_spki_shape(&authority.public_key) else {
             continue;
         };
