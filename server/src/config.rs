@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Report, Section, UnknownKeys, health_checks, log_options, safe_path,
+    Document, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks, log_options,
+    safe_path,
 };
 use credence_runtime::log::LogOptions;
 
@@ -226,17 +227,7 @@ fn read_experimental(server: &Section<'_>) {
     if experimental.boolean("require_pq_kem") == Some(true) {
         experimental.refused(&["require_pq_kem"]);
     }
-    for flag in experimental.strings("feature_flags") {
-        match flag.value.as_str() {
-            "wit-svid" | "i_am_a_test_flag" => {
-                let message = format!("feature flag {:?} has no effect in this version", flag.value);
-                experimental.report().warn(flag.place, message);
-            }
-            other => experimental
-                .report()
-                .fault(flag.place, format!("unknown feature flag {other:?}")),
-        }
-    }
+    feature_flags(&experimental);
     experimental.finish(UnknownKeys::Warn);
 }
 

@@ -21,7 +21,7 @@ pub use env::expand;
 pub use plugins::{each_plugin, missing_plugin};
 pub use report::{Fault, Place, Report};
 pub use section::{Located, Section, UnknownKeys};
-pub use shared::{HealthChecks, health_checks, log_options, safe_path};
+pub use shared::{HealthChecks, feature_flags, health_checks, log_options, safe_path};
 pub use value::parse_duration;
 
 /// Larger files are refused; SPIRE's have a few kilobytes.

@@ -243,8 +243,8 @@ fn keys_of_parts_to_come_are_warned_of_once() {
             "server.conf:2:1: server.federation: this version accepts the key but it has no effect",
             "server.conf:3:1: server.profiling_enabled: this version accepts the key but it has no effect",
             "server.conf:4:16: server.experimental.events_based_cache: this version accepts the key but it has no effect",
-            "server.conf:4:69: feature flag \"wit-svid\" has no effect in this version",
-            "server.conf:4:42: unknown key \"future\" in server.experimental; did you mean \"feature_flags\"?",
+            "server.conf:4:70: feature flag \"wit-svid\" has no effect in this version",
+            "server.conf:4:42: unknown key \"future\" in server.experimental",
         ]
     );
 }

@@ -64,6 +64,20 @@ pub fn health_checks(root: &Section<'_>) -> Option<HealthChecks> {
     enabled.then_some(checks)
 }
 
+/// Reads `feature_flags`: SPIRE's are accepted without effect, others are faults, as SPIRE has it.
+pub fn feature_flags(experimental: &Section<'_>) {
+    for flag in experimental.strings("feature_flags") {
+        if matches!(flag.value.as_str(), "wit-svid" | "i_am_a_test_flag") {
+            let message = format!("feature flag {:?} has no effect in this version", flag.value);
+            experimental.report().warn(flag.place, message);
+        } else {
+            experimental
+                .report()
+                .fault(flag.place, format!("unknown feature flag {:?}", flag.value));
+        }
+    }
+}
+
 /// A path that must not lie in a stranger's folder below /tmp; if it does, that is a fault.
 pub fn safe_path(section: &Section<'_>, key: &'static str, default: &str) -> PathBuf {
     let path = PathBuf::from(section.string(key).unwrap_or_else(|| default.to_owned()));

@@ -1,0 +1,318 @@
+use credence_runtime::log::Level;
+
+use super::*;
+
+const PLUGINS: &str = r#"
+    KeyManager "memory" {}
+    NodeAttestor "join_token" {}
+    WorkloadAttestor "unix" {}"#;
+
+const REQUIRED: &str =
+    "trust_domain = \"example.org\" server_address = \"server.test\" server_port = \"8081\"";
+
+type Outcome = Result<(AgentConfig, Vec<String>), Vec<String>>;
+
+fn read_whole(agent: &str, plugins: &str, overrides: &AgentOverrides) -> Outcome {
+    let text = format!("agent {{ {agent}\n}}\nplugins {{ {plugins} }}");
+    let document = Document::parse("agent.conf", &text).unwrap();
+    let texts = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match AgentConfig::read(&document, "agent.conf", overrides) {
+        Ok((config, warnings)) => Ok((config, texts(warnings))),
+        Err(faults) => Err(texts(faults)),
+    }
+}
+
+/// A file with these keys in `agent` besides the required ones and a bundle.
+fn read(agent: &str) -> Outcome {
+    let agent = format!("{REQUIRED} trust_bundle_path = \"b.pem\"\n{agent}");
+    read_whole(&agent, PLUGINS, &AgentOverrides::default())
+}
+
+fn read_plugins(plugins: &str) -> Outcome {
+    let agent = format!("{REQUIRED} insecure_bootstrap = true");
+    read_whole(&agent, plugins, &AgentOverrides::default())
+}
+
+#[track_caller]
+fn assert_fault(outcome: &Outcome, part: &str) {
+    let faults = outcome.as_ref().expect_err(part);
+    assert!(
+        faults.iter().any(|fault| fault.contains(part)),
+        "{part} is not in {faults:#?}"
+    );
+}
+
+#[test]
+fn the_example_loads_without_a_warning() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/conf/agent.conf");
+    let loaded = AgentConfig::load(Path::new(path), &AgentOverrides::default(), false);
+    let (config, warnings) = loaded.unwrap_or_else(|faults| panic!("{faults:?}"));
+    assert_eq!(warnings, []);
+    assert_eq!(
+        config.server,
+        ServerAddress {
+            host: "127.0.0.1".to_owned(),
+            port: 8081
+        }
+    );
+    assert_eq!(
+        config.key_manager,
+        KeyManagerConfig::Disk {
+            directory: "./data/agent".into()
+        }
+    );
+    assert!(matches!(
+        config.node_attestor,
+        NodeAttestorConfig::JoinToken(None)
+    ));
+}
+
+#[test]
+fn defaults_are_those_of_spire() {
+    let (config, warnings) = read("").unwrap();
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(
+        (config.trust_domain.as_str(), config.data_dir.as_path()),
+        ("example.org", Path::new("."))
+    );
+    assert_eq!(config.socket_path, Path::new("/tmp/spire-agent/public/api.sock"));
+    assert_eq!(
+        config.bootstrap,
+        BundleSource::Path("b.pem".into(), BundleFormat::Pem)
+    );
+    assert_eq!((config.cache.x509_svids, config.cache.jwt_svids), (1000, 1000));
+    assert_eq!(
+        (config.workload_key_type, config.sync_interval),
+        (KeyType::EcP256, Duration::from_secs(5))
+    );
+    assert_eq!(
+        (config.admin_socket_path, config.availability_target),
+        (None, None)
+    );
+    assert!(!config.allow_unauthenticated_verifiers && !config.disable_workload_api);
+    assert!(config.use_sync_authorized_entries && config.allowed_foreign_jwt_claims.is_empty());
+    let unix = config.unix.unwrap();
+    assert_eq!(
+        (unix.discover_workload_path, unix.workload_size_limit),
+        (false, 0)
+    );
+}
+
+#[test]
+fn all_keys_are_read() {
+    let (config, warnings) = read(
+        r#"data_dir = "/var/a" socket_path = "/run/a/public/api.sock" admin_socket_path = "/run/a/private/admin.sock"
+        log_level = "debug" trust_bundle_format = "spiffe" workload_x509_svid_key_type = "rsa-2048" availability_target = "24h"
+        x509_svid_cache_max_size = 7 jwt_svid_cache_max_size = "8" allow_unauthenticated_verifiers = true
+        allowed_foreign_jwt_claims = ["a", "b"] disable_workload_api = true disable_sds_api = true rebootstrap_mode = "never"
+        experimental { sync_interval = "1s" use_sync_authorized_entries = false jwt_svid_cache_hit_timeout = "6s" }"#,
+    )
+    .unwrap();
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(
+        config.admin_socket_path.as_deref(),
+        Some(Path::new("/run/a/private/admin.sock"))
+    );
+    assert_eq!(
+        config.bootstrap,
+        BundleSource::Path("b.pem".into(), BundleFormat::Spiffe)
+    );
+    assert_eq!(
+        (config.log.level, config.workload_key_type),
+        (Level::Debug, KeyType::Rsa2048)
+    );
+    assert_eq!((config.cache.x509_svids, config.cache.jwt_svids), (7, 8));
+    assert_eq!(config.cache.jwt_cache_hit_timeout, Duration::from_secs(6));
+    assert_eq!(
+        (config.sync_interval, config.use_sync_authorized_entries),
+        (Duration::from_secs(1), false)
+    );
+    assert!(config.allow_unauthenticated_verifiers && config.disable_workload_api);
+    assert_eq!(config.allowed_foreign_jwt_claims.len(), 2);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let overrides = AgentOverrides {
+        server_port: Some("9".to_owned()),
+        join_token: Some("secret-token".to_owned()),
+        insecure_bootstrap: Some(true),
+        ..AgentOverrides::default()
+    };
+    let (config, _) = read_whole(REQUIRED, PLUGINS, &overrides).unwrap();
+    assert_eq!(
+        (config.server.port, &config.bootstrap),
+        (9, &BundleSource::Insecure)
+    );
+    assert!(matches!(
+        config.node_attestor,
+        NodeAttestorConfig::JoinToken(Some(_))
+    ));
+    assert!(
+        !format!("{config:?}").contains("secret-token"),
+        "a token must not be shown"
+    );
+}
+
+#[test]
+fn what_is_required_and_what_excludes_what() {
+    let none = read_whole("", "", &AgentOverrides::default());
+    for part in [
+        "agent.trust_domain must be configured",
+        "agent.server_address must be configured",
+        "agent.server_port must be configured",
+        "trust_bundle_path or trust_bundle_url must be configured unless insecure_bootstrap is set",
+        "exactly one KeyManager plugin must be configured, found 0",
+        "at least one WorkloadAttestor plugin must be configured",
+    ] {
+        assert_fault(&none, part);
+    }
+    for (agent, part) in [
+        ("insecure_bootstrap = true", "only one of trust_bundle_path"),
+        (
+            "trust_bundle_url = \"https://x\"",
+            "only one of trust_bundle_path",
+        ),
+        (
+            "trust_bundle_url = \"http://x\"",
+            "agent.trust_bundle_url: must begin with https://",
+        ),
+        (
+            "trust_bundle_format = \"der\"",
+            "agent.trust_bundle_format: must be",
+        ),
+        (
+            "trust_bundle_spiffe_workload_api = \"x\"",
+            "agent.trust_bundle_spiffe_workload_api: not supported",
+        ),
+        ("server_port = 0", "agent.server_port: must not be 0"),
+        (
+            "availability_target = \"23h\"",
+            "agent.availability_target: must be at least 24h",
+        ),
+        (
+            "workload_x509_svid_key_type = \"rsa-4096\"",
+            "agent.workload_x509_svid_key_type: must be",
+        ),
+        (
+            "socket_path = \"/run/a/s.sock\" admin_socket_path = \"/run/a/b/c\"",
+            "agent.admin_socket_path: must not lie",
+        ),
+        (
+            "join_token = \"x\" join_token_file = \"y\"",
+            "agent.join_token_file: excludes join_token",
+        ),
+        (
+            "join_token_file = \"/none\"",
+            "agent.join_token_file: unable to read",
+        ),
+        ("rebootstrap_mode = \"maybe\"", "agent.rebootstrap_mode: must be"),
+        (
+            "experimental { jwt_svid_cache_hit_timeout = \"30s\" }",
+            "jwt_svid_cache_hit_timeout: must be at least 5s",
+        ),
+        (
+            "experimental { sync_interval = \"0\" }",
+            "sync_interval: must be greater than zero",
+        ),
+        (
+            "experimental { require_pq_kem = true }",
+            "require_pq_kem: not supported",
+        ),
+        (
+            "jion_token = \"x\"",
+            "agent.conf:2:1: unknown key \"jion_token\" in agent; did you mean \"join_token\"?",
+        ),
+    ] {
+        assert_fault(&read(agent), part);
+    }
+}
+
+#[test]
+fn keys_of_parts_to_come_are_warned_of() {
+    let (_, warnings) = read(
+        "authorized_delegates = [\"spiffe://example.org/x\"] sds {} rebootstrap_mode = \"auto\"\n\
+         experimental { broker {} nonsense = 1 }",
+    )
+    .unwrap();
+    for part in [
+        "authorized_delegates",
+        "agent.sds",
+        "rebootstrap_mode",
+        "experimental.broker",
+        "\"nonsense\"",
+    ] {
+        assert!(
+            warnings.iter().any(|warning| warning.contains(part)),
+            "{part} is not in {warnings:#?}"
+        );
+    }
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
+}
+
+#[test]
+fn plugins() {
+    let base = "KeyManager \"memory\" {} WorkloadAttestor \"unix\" { plugin_data { discover_workload_path = true workload_size_limit = -1 } }";
+    let pop =
+        "NodeAttestor \"x509pop\" { plugin_data { private_key_path = \"k\" certificate_path = \"c\" } }";
+    let (config, _) = read_plugins(&format!("{base}\n{pop}")).unwrap();
+    let NodeAttestorConfig::X509Pop(x509pop) = config.node_attestor else {
+        panic!("not x509pop")
+    };
+    assert_eq!(
+        (x509pop.private_key_path.as_path(), x509pop.intermediates_path),
+        (Path::new("k"), None)
+    );
+    let unix = config.unix.unwrap();
+    assert_eq!(
+        (unix.discover_workload_path, unix.workload_size_limit),
+        (true, -1)
+    );
+
+    let token = AgentOverrides {
+        join_token: Some("t".to_owned()),
+        ..AgentOverrides::default()
+    };
+    let agent = format!("{REQUIRED} insecure_bootstrap = true");
+    let (config, warnings) = read_whole(&agent, &format!("{base}\n{pop}"), &token).unwrap();
+    assert!(matches!(
+        config.node_attestor,
+        NodeAttestorConfig::JoinToken(Some(_))
+    ));
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(read_whole(&agent, base, &token).is_ok(), "a token needs no block");
+
+    assert_fault(
+        &read_plugins(base),
+        "exactly one NodeAttestor plugin must be configured unless there is a join token",
+    );
+    assert_fault(
+        &read_plugins(&format!("{base}\nNodeAttestor \"x509pop\" {{}}")),
+        "private_key_path must be configured",
+    );
+    assert_fault(
+        &read_plugins(&format!("{base}\nNodeAttestor \"k8s_psat\" {{}}")),
+        "NodeAttestor plugin \"k8s_psat\" is not supported: this version has only join_token and x509pop",
+    );
+    assert_fault(
+        &read_plugins(&format!("{base}\nWorkloadAttestor \"docker\" {{}}")),
+        "WorkloadAttestor plugin \"docker\" is not supported: this version has only unix",
+    );
+}
+
+#[test]
+fn a_join_token_can_come_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, " abc \n").unwrap();
+    let (config, _) = read(&format!("join_token_file = \"{}\"", file.display())).unwrap();
+    assert!(matches!(
+        config.node_attestor,
+        NodeAttestorConfig::JoinToken(Some(_))
+    ));
+    std::fs::write(&file, "\n").unwrap();
+    assert_fault(
+        &read(&format!("join_token_file = \"{}\"", file.display())),
+        "is empty",
+    );
+}
