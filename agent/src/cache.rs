@@ -6,6 +6,7 @@
 //! only, never across a wait.
 
 mod entries;
+mod jwt;
 mod shelf;
 mod state;
 mod subscribers;
@@ -17,15 +18,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use credence_crypto::jwt::JwtSvid;
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, Entry, EntryId, SelectorSet, TrustDomain};
 use credence_runtime::clock::Clock;
 use tokio::sync::Notify;
 
+pub use jwt::{JwtFetchError, JwtIssuer};
 pub use shelf::EntryVersion;
 pub(crate) use state::Wanted;
 pub use update::{CacheUpdate, Identity, WorkloadUpdate};
 
+use jwt::JwtCache;
 use shelf::Moment;
 use state::State;
 use subscribers::SubscriberId;
@@ -55,6 +59,7 @@ impl Default for CacheLimits {
 #[derive(Debug, Clone)]
 pub struct Cache {
     shared: Arc<Shared>,
+    jwt: JwtCache,
 }
 
 #[derive(Debug)]
@@ -67,7 +72,18 @@ struct Shared {
 
 impl Cache {
     /// A cache without entries, whose own trust domain is the bundle's.
-    pub fn new(clock: Arc<dyn Clock>, bundle: Arc<Bundle>, limits: CacheLimits) -> Self {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        bundle: Arc<Bundle>,
+        limits: CacheLimits,
+        jwt_issuer: Arc<dyn JwtIssuer>,
+    ) -> Self {
+        let jwt = JwtCache::new(
+            clock.clone(),
+            jwt_issuer,
+            limits.jwt_svids,
+            limits.jwt_cache_hit_timeout,
+        );
         let state = Mutex::new(State::new(bundle, limits.x509_svids));
         Self {
             shared: Arc::new(Shared {
@@ -75,6 +91,7 @@ impl Cache {
                 state,
                 work: Notify::new(),
             }),
+            jwt,
         }
     }
 
@@ -113,9 +130,29 @@ impl Cache {
         self.lock().bundle_of(trust_domain).cloned()
     }
 
+    /// A JWT-SVID of the entry for these audiences, held or new. The entry is one that [`Cache::matching`] returned for
+    /// the caller. Entries with a `jti` get a new token each time.
+    ///
+    /// Cancel safe: other callers of the same token go on.
+    ///
+    /// # Errors
+    /// [`JwtFetchError`], when no held token serves either.
+    pub async fn jwt_svid(
+        &self,
+        entry: &Arc<Entry>,
+        audience: &[String],
+    ) -> Result<Arc<JwtSvid>, JwtFetchError> {
+        self.jwt.fetch(entry, audience).await
+    }
+
     /// How many X.509-SVIDs are held.
     pub fn x509_svid_count(&self) -> usize {
         self.lock().svids.len()
+    }
+
+    /// How many JWT-SVIDs are held.
+    pub fn jwt_svid_count(&self) -> usize {
+        self.jwt.len()
     }
 
     /// How many entries are held.
@@ -132,19 +169,39 @@ impl Cache {
             .collect()
     }
 
-    /// The foreign trust domains that held entries federate with.
-    pub(crate) fn federates_with(&self) -> BTreeSet<TrustDomain> {
-        self.lock()
-            .entries
+    /// The foreign trust domains that the entries would federate with after the update.
+    pub(crate) fn federates_with_after(&self, update: &CacheUpdate) -> BTreeSet<TrustDomain> {
+        let replaced: BTreeSet<&EntryId> = update
+            .removed_entries
             .iter()
-            .flat_map(|entry| &entry.federates_with)
-            .cloned()
-            .collect()
+            .chain(update.entries.iter().map(|entry| &entry.id))
+            .collect();
+        let state = self.lock();
+        let own = &state.bundle.trust_domain;
+        let staying = state.entries.iter().filter(|entry| !replaced.contains(&entry.id));
+        let names = staying
+            .chain(&update.entries)
+            .flat_map(|entry| &entry.federates_with);
+        names.filter(|name| *name != own).cloned().collect()
     }
 
     /// The foreign trust domains whose bundles are held.
     pub(crate) fn federated(&self) -> Vec<TrustDomain> {
         self.lock().federated.keys().cloned().collect()
+    }
+
+    /// What the push stream opens with: SHA-256 over id, revision and creation of each entry, by id; empty for none.
+    pub(crate) fn digest(&self) -> Vec<u8> {
+        let mut text = String::new();
+        for entry in self.lock().entries.iter() {
+            let (id, revision, created) = (&entry.id, entry.revision_number, entry.created_at.unix_seconds());
+            text.push_str(&format!("{id}\0{revision}\0{created}\n"));
+        }
+        if text.is_empty() {
+            Vec::new()
+        } else {
+            credence_crypto::sha256(text.as_bytes()).to_vec()
+        }
     }
 
     /// Takes over what a synchronisation learned, and tells those whom it concerns.

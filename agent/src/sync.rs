@@ -1,1 +1,169 @@
-//! The server connection.
+//! The agent's side of the server: its own SVID, the entries it may serve, and the SVIDs it asks for.
+//!
+//! Owns the connection and the three tasks on it: the keeper of the agent's SVID, the synchroniser of the cache, and the
+//! issuing of X.509-SVIDs. Never serves a workload. Invariant: nothing here depends on the server being there, once the
+//! agent has started: what is cached keeps being served, and all three go on when the server is back.
+
+mod bootstrap;
+mod comparison;
+mod connection;
+mod first;
+mod issuing;
+mod jwt;
+mod keeper;
+mod server;
+mod synchroniser;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use credence_crypto::KeyType;
+use credence_crypto::x509::X509SvidKey;
+use credence_identity::{Bundle, TrustDomain};
+use credence_runtime::clock::{Clock, StepWatch};
+use credence_runtime::supervisor::Supervisor;
+use tokio::sync::{mpsc, watch};
+
+pub use bootstrap::BootstrapError;
+pub use connection::ConnectionError;
+pub use first::FirstError;
+pub use keeper::AgentEnd;
+
+use connection::Connector;
+use first::{Beginning, First};
+use issuing::Issuing;
+use jwt::ServerJwtIssuer;
+use keeper::{Custody, Keeper};
+use server::Server;
+use synchroniser::Synchroniser;
+
+use crate::attestor::node::NodeAttestor;
+use crate::cache::{Cache, CacheLimits};
+use crate::config::{BundleSource, ServerAddress};
+use crate::keymanager::KeyManager;
+use crate::state::StateFile;
+
+/// Refusals that may wait for the keeper: it acts on the first.
+const REFUSALS: usize = 4;
+
+/// What the agent's side of the server is made of.
+#[derive(Debug)]
+pub struct SyncPlan {
+    /// The trust domain of server and agent.
+    pub trust_domain: TrustDomain,
+    /// Where the server is.
+    pub server: ServerAddress,
+    /// By what the first contact is trusted.
+    pub bundle: BundleSource,
+    /// How this host is proved.
+    pub attestor: Arc<dyn NodeAttestor>,
+    /// Where the agent's key lives.
+    pub keys: Arc<KeyManager>,
+    /// Where its SVID lives.
+    pub state: Arc<StateFile>,
+    /// Between two polls of a server that can't push: SPIRE's `sync_interval`.
+    pub interval: Duration,
+    /// The type of the workloads' keys: SPIRE's `workload_x509_svid_key_type`.
+    pub key_type: KeyType,
+    /// How much is cached.
+    pub limits: CacheLimits,
+    /// The version that the server is told.
+    pub version: &'static str,
+}
+
+/// An agent that is attested.
+#[derive(Debug)]
+pub struct Synced {
+    /// What it holds; follows the server from now on.
+    pub cache: Cache,
+    /// Its own SVID.
+    pub svid: watch::Receiver<Arc<X509SvidKey>>,
+    /// How often the cache was brought in step with the server; 0 before the first time.
+    pub in_step: watch::Receiver<u64>,
+}
+
+/// Attests the node, unless a live SVID was saved, and starts the tasks that follow the server.
+///
+/// # Errors
+/// [`FirstError`] if there is no SVID within a minute. Later, a task that can't go on shuts the supervisor down with
+/// [`AgentEnd`].
+pub async fn start(
+    plan: SyncPlan,
+    clock: Arc<dyn Clock>,
+    steps: &StepWatch,
+    supervisor: &Supervisor,
+) -> Result<Synced, FirstError> {
+    let custody = Custody {
+        keys: plan.keys,
+        state: plan.state.clone(),
+    };
+    let unknown = Bundle::empty(plan.trust_domain.clone());
+    let connector = Connector {
+        address: plan.server,
+        trust_domain: plan.trust_domain,
+        bundle: watch::channel(Arc::new(unknown)).1,
+        clock: clock.clone(),
+    };
+    let beginning = Beginning {
+        connector: connector.clone(),
+        source: plan.bundle,
+        attestor: plan.attestor.clone(),
+        custody: custody.clone(),
+    };
+    let First {
+        svid,
+        reattestable,
+        bundle,
+    } = beginning.run().await?;
+
+    let (bundles, own_bundle) = watch::channel(bundle.clone());
+    let (svids, own_svid) = watch::channel(svid);
+    let (refusals, refused) = mpsc::channel(REFUSALS);
+    let server = Server::new(
+        Connector {
+            bundle: own_bundle,
+            ..connector
+        },
+        own_svid.clone(),
+        refusals,
+    )?;
+    let issuer = Arc::new(ServerJwtIssuer(server.clone()));
+    let cache = Cache::new(clock.clone(), bundle, plan.limits, issuer);
+    let (stepped, in_step) = watch::channel(0);
+
+    let keeper = Keeper {
+        server: server.clone(),
+        attestor: plan.attestor,
+        custody,
+        clock,
+        svid: svids,
+        reattestable,
+    };
+    let watched = steps.subscribe();
+    supervisor.spawn("agent SVID", async move {
+        keeper.run(refused, watched).await.map(drop)
+    });
+    let issuing = Issuing {
+        server: server.clone(),
+        cache: cache.clone(),
+        key_type: plan.key_type,
+        steps: steps.subscribe(),
+        in_step: in_step.clone(),
+    };
+    supervisor.spawn("X.509-SVIDs", issuing.run());
+    let synchroniser = Synchroniser {
+        server,
+        cache: cache.clone(),
+        state: plan.state,
+        bundle: bundles,
+        in_step: stepped,
+        interval: plan.interval,
+        version: plan.version,
+    };
+    supervisor.spawn("synchronisation", synchroniser.run());
+    Ok(Synced {
+        cache,
+        svid: own_svid,
+        in_step,
+    })
+}

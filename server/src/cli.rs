@@ -10,7 +10,6 @@ mod entry;
 mod healthcheck;
 mod jwt;
 mod request;
-mod run;
 mod token;
 mod x509;
 
@@ -44,10 +43,6 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the server
-    Run(run::Flags),
-    /// Validates a server configuration file
-    Validate(run::Flags),
     /// Determines server health status
     Healthcheck(Remote<healthcheck::Healthcheck>),
     /// Registration entries
@@ -78,12 +73,7 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
         Ok(program) => program,
         Err(status) => return status,
     };
-    let outcome = match program.command {
-        Command::Validate(flags) => return run::validate(&flags, console),
-        Command::Run(flags) => run::run(&flags),
-        command => remote(command, console),
-    };
-    match outcome {
+    match remote(program.command, console) {
         Ok(()) => 0,
         Err(error) => {
             // Nothing better can be done when stderr is gone.
@@ -99,7 +89,6 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
         .build()?;
     runtime.block_on(in_time(DEADLINE, async {
         match command {
-            Command::Run(_) | Command::Validate(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Entry(command) => command.call(console).await,
             Command::Agent(command) => command.call(console).await,

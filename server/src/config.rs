@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, EnvLookup, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks,
-    log_options, safe_path,
+    Document, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks, log_options,
+    safe_path,
 };
 use credence_runtime::log::LogOptions;
 
@@ -48,6 +48,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The log.
     pub log: LogOptions,
+    /// Whether each call is logged for audit.
+    pub audit_log_enabled: bool,
     /// Identities that may call admin methods over TCP.
     pub admin_ids: Vec<SpiffeId>,
     /// Which rate limits are on.
@@ -109,8 +111,11 @@ impl ServerConfig {
         expand_env: bool,
     ) -> Result<(ServerConfig, Vec<Warning>), Vec<Fault>> {
         let env = |name: &str| std::env::var(name).ok();
-        let document =
-            Document::load(path, expand_env.then_some(&env as EnvLookup<'_>)).map_err(|fault| vec![fault])?;
+        let document = Document::load(
+            path,
+            expand_env.then_some(&env as &dyn Fn(&str) -> Option<String>),
+        )
+        .map_err(|fault| vec![fault])?;
         Self::read(&document, &path.display().to_string(), overrides)
     }
 
@@ -131,6 +136,12 @@ impl ServerConfig {
 fn read_root(root: &Section<'_>, flags: &Body) -> Option<ServerConfig> {
     root.without_effect(&["telemetry"]);
     let health_checks = health_checks(root);
+    if health_checks.is_some() {
+        root.warn(
+            "health_checks",
+            "the HTTP listener has no effect in this version; use healthcheck on the socket",
+        );
+    }
     let plugins = plugins::read(root);
     let Some(mut server) = root.block("server") else {
         root.report()
@@ -173,10 +184,7 @@ fn read_server(
         .map(|_| safe_path(server, "data_dir", ""));
     let socket_path = safe_path(server, "socket_path", DEFAULT_SOCKET_PATH);
     let log = log_options(server);
-    // Calls that nobody records must not look recorded.
-    if server.boolean("audit_log_enabled") == Some(true) {
-        server.refused(&["audit_log_enabled"]);
-    }
+    let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(false);
     let admin_ids = admin_ids(server);
     let ca = authorities::read(server, trust_domain.as_ref());
     let registry = registry::read(server, trust_domain.as_ref());
@@ -187,6 +195,7 @@ fn read_server(
         socket_path,
         data_dir: data_dir?,
         log,
+        audit_log_enabled,
         admin_ids,
         rate_limits,
         ca: ca?,

@@ -38,6 +38,9 @@ pub enum NodeAttestorError {
         /// The certificate's file.
         certificate: PathBuf,
     },
+    /// No join token was configured, and no live SVID saved.
+    #[error("join token was not provided")]
+    NoToken,
     /// The server's challenge can't be answered.
     #[error("unable to answer the challenge: {0}")]
     Challenge(String),
@@ -97,6 +100,20 @@ impl Attempt for JoinToken {
         Err(NodeAttestorError::Challenge(
             "a join token has no answer to a challenge".to_owned(),
         ))
+    }
+}
+
+/// Stands where a join token would: an agent whose SVID was saved needs none.
+#[derive(Debug, Clone, Copy)]
+pub struct NoJoinToken;
+
+impl NodeAttestor for NoJoinToken {
+    fn attestation_type(&self) -> &'static str {
+        "join_token"
+    }
+
+    fn begin(&self) -> Result<Box<dyn Attempt>, NodeAttestorError> {
+        Err(NodeAttestorError::NoToken)
     }
 }
 

@@ -17,7 +17,12 @@ impl Fixture {
             x509_svids,
             ..CacheLimits::default()
         };
-        let cache = Cache::new(clock.clone(), bundle(), limits);
+        let cache = Cache::new(
+            clock.clone(),
+            bundle(),
+            limits,
+            Arc::new(jwt::tests::Issuer::default()),
+        );
         Self { clock, cache }
     }
 

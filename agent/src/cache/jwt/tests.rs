@@ -1,0 +1,203 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use credence_identity::TrustDomain;
+use credence_runtime::clock::ManualClock;
+use tokio::time::advance;
+
+use super::*;
+use crate::cache::testing::{START, entry};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Issues numbered tokens of five minutes after 10 ms, or fails as it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Issuer {
+    clock: Mutex<Option<Arc<ManualClock>>>,
+    asked: AtomicU64,
+    fails: Mutex<Option<JwtFetchError>>,
+}
+
+impl JwtIssuer for Issuer {
+    fn issue(
+        &self,
+        entry: EntryId,
+        audience: Vec<String>,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<JwtSvid, JwtFetchError>> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let fails = self.fails.lock().unwrap().clone();
+        let now = self
+            .clock
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map_or(START, |clock| clock.now());
+        async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            fails.map_or(Ok(()), Err)?;
+            Ok(JwtSvid {
+                token: format!("token-{number}"),
+                id: SpiffeId::from_path(&TrustDomain::parse("example.org").unwrap(), &format!("/{entry}"))
+                    .unwrap(),
+                audience,
+                issued_at: Some(now),
+                expires_at: now + 5 * MINUTE,
+                claims: serde_json::Map::new(),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Issuer {
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, with: Option<JwtFetchError>) {
+        *self.fails.lock().unwrap() = with;
+    }
+}
+
+fn fixture(limit: usize) -> (Arc<Issuer>, JwtCache) {
+    let clock = Arc::new(ManualClock::new(START));
+    let issuer = Arc::new(Issuer {
+        clock: Mutex::new(Some(clock.clone())),
+        ..Issuer::default()
+    });
+    let cache = JwtCache::new(clock, issuer.clone(), limit, Duration::from_secs(2));
+    (issuer, cache)
+}
+
+async fn fetch(cache: &JwtCache, entry: &Entry, audience: &[&str]) -> Result<String, JwtFetchError> {
+    let audience: Vec<String> = audience.iter().map(ToString::to_string).collect();
+    cache
+        .fetch(&Arc::new(entry.clone()), &audience)
+        .await
+        .map(|svid| svid.token.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_kept_per_entry_and_set_of_audiences() {
+    let (issuer, cache) = fixture(10);
+    let (a, b) = (entry("a"), entry("b"));
+    assert_eq!(fetch(&cache, &a, &["x", "y"]).await.unwrap(), "token-1");
+    assert_eq!(fetch(&cache, &a, &["y", "x"]).await.unwrap(), "token-1");
+    assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-2");
+    assert_eq!(fetch(&cache, &b, &["x", "y"]).await.unwrap(), "token-3");
+    let updated = Entry {
+        revision_number: 1,
+        ..a
+    };
+    assert_eq!(
+        fetch(&cache, &updated, &["x"]).await.unwrap(),
+        "token-4",
+        "the entry has changed"
+    );
+    assert_eq!((issuer.asked(), cache.len()), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_at_once_share_one_request() {
+    let (issuer, cache) = fixture(10);
+    let a = entry("a");
+    let (one, two, three) = tokio::join!(
+        fetch(&cache, &a, &["x"]),
+        fetch(&cache, &a, &["x"]),
+        fetch(&cache, &a, &["x"])
+    );
+    assert_eq!(
+        (
+            one.unwrap().as_str(),
+            two.unwrap().as_str(),
+            three.unwrap().as_str()
+        ),
+        ("token-1", "token-1", "token-1")
+    );
+    assert_eq!(issuer.asked(), 1);
+
+    // The one whose call it was goes away: the others still get their answer.
+    let b = entry("b");
+    let mut first = Box::pin(fetch(&cache, &b, &["x"]));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    let mut second = Box::pin(fetch(&cache, &b, &["x"]));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    drop(first);
+    assert_eq!(second.await.unwrap(), "token-2");
+
+    // All go away: the call goes with them, and a later caller isn't tied to it.
+    let c = entry("c");
+    let mut gone = Box::pin(fetch(&cache, &c, &["x"]));
+    assert!(futures_util::poll!(&mut gone).is_pending());
+    drop(gone);
+    assert_eq!(fetch(&cache, &c, &["x"]).await.unwrap(), "token-4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewed_after_half_of_its_life_and_served_on_failure_to_its_end() {
+    let (issuer, cache) = fixture(10);
+    let a = entry("a");
+    fetch(&cache, &a, &["x"]).await.unwrap();
+    advance(2 * MINUTE).await;
+    assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-1");
+    advance(MINUTE).await;
+    assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-2");
+    advance(3 * MINUTE).await;
+    let away = JwtFetchError::Unavailable("server is away".into());
+    issuer.fail(Some(away.clone()));
+    assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-2");
+    advance(2 * MINUTE).await;
+    assert_eq!(fetch(&cache, &a, &["x"]).await, Err(away), "it has ended");
+    issuer.fail(None);
+    fetch(&cache, &a, &["x"]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_no_failure_to_paper_over() {
+    let (issuer, cache) = fixture(10);
+    let a = entry("a");
+    fetch(&cache, &a, &["x"]).await.unwrap();
+    advance(3 * MINUTE).await;
+    let refused = JwtFetchError::Refused("entry is gone".into());
+    issuer.fail(Some(refused.clone()));
+    assert_eq!(fetch(&cache, &a, &["x"]).await, Err(refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_with_a_jti_are_never_shared() {
+    let (issuer, cache) = fixture(10);
+    let a = Entry {
+        jwt_svid_include_jti: true,
+        ..entry("a")
+    };
+    assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-1");
+    assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-2");
+    assert_eq!((issuer.asked(), cache.len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_holds_and_the_least_recently_used_goes() {
+    let (issuer, cache) = fixture(2);
+    let a = entry("a");
+    for audience in ["1", "2", "1", "3"] {
+        fetch(&cache, &a, &[audience]).await.unwrap();
+    }
+    assert_eq!((issuer.asked(), cache.len()), (3, 2));
+    fetch(&cache, &a, &["1"]).await.unwrap();
+    assert_eq!(issuer.asked(), 3, "it was used after the other");
+    fetch(&cache, &a, &["2"]).await.unwrap();
+    assert_eq!(issuer.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_identity_is_not_handed_out() {
+    let (_, cache) = fixture(10);
+    let renamed = Entry {
+        spiffe_id: entry("b").spiffe_id,
+        ..entry("a")
+    };
+    assert!(matches!(
+        fetch(&cache, &renamed, &["x"]).await,
+        Err(JwtFetchError::Malformed(_))
+    ));
+}

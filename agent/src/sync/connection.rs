@@ -1,0 +1,59 @@
+//! Connections to the server: TLS with the agent's SVID or without, the server judged by the bundle of the moment.
+
+use std::sync::Arc;
+
+use credence_crypto::x509::X509SvidKey;
+use credence_identity::{Bundle, SpiffeId, TrustDomain};
+use credence_runtime::clock::Clock;
+use credence_runtime::grpc::{ConnectError, connect_tls_lazy};
+use credence_runtime::tls::{
+    BundleLookup, RecordedChain, TlsError, client_config, client_config_that_trusts_anyone,
+};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::config::ServerAddress;
+
+/// Why no connection can be set up: the configuration is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// TLS can't be configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address is none.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+/// Makes channels. Each connects with its first call, and anew by itself when the connection is lost.
+#[derive(Debug, Clone)]
+pub(crate) struct Connector {
+    pub(crate) address: ServerAddress,
+    pub(crate) trust_domain: TrustDomain,
+    /// By which the server is judged, at each handshake.
+    pub(crate) bundle: watch::Receiver<Arc<Bundle>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Connector {
+    /// A channel that shows what `svid` holds at each handshake, or nothing.
+    pub(crate) fn channel(
+        &self,
+        svid: Option<watch::Receiver<Arc<X509SvidKey>>>,
+    ) -> Result<Channel, ConnectionError> {
+        let expected = SpiffeId::server(&self.trust_domain);
+        let bundle = self.bundle.clone();
+        let bundles: BundleLookup =
+            Arc::new(move |name| Some(bundle.borrow().clone()).filter(|bundle| bundle.trust_domain == *name));
+        let config = client_config(svid, expected, bundles, self.clock.clone())?;
+        Ok(connect_tls_lazy(&self.address.host, self.address.port, config)?)
+    }
+}
+
+/// A channel to whoever answers, for the very first contact under `insecure_bootstrap`.
+pub(crate) fn channel_to_anyone(
+    address: &ServerAddress,
+) -> Result<(Channel, RecordedChain), ConnectionError> {
+    let (config, recorded) = client_config_that_trusts_anyone()?;
+    Ok((connect_tls_lazy(&address.host, address.port, config)?, recorded))
+}

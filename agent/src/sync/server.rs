@@ -1,0 +1,317 @@
+//! The server, as this agent calls it: typed calls with a deadline each over one connection that is made anew when the
+//! agent's SVID changes.
+//!
+//! Owns the wire: no message of the server's APIs leaves this folder. Never decides what follows from an answer, but
+//! reports each refusal of the agent itself to the keeper of its SVID. Invariant: no call lasts longer than its deadline.
+
+mod attest;
+mod convert;
+mod entries;
+mod error;
+mod push;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use credence_crypto::jwt::JwtSvid;
+use credence_crypto::x509::{X509Svid, X509SvidKey};
+use credence_identity::{Bundle, EntryId, Timestamp, TrustDomain};
+use credence_proto::credence::sync::v1::sync_client::SyncClient;
+use credence_proto::spire::api::server::agent::v1::{
+    AgentX509svidParams, PostStatusRequest, RenewAgentRequest, agent_client::AgentClient,
+};
+use credence_proto::spire::api::server::bundle::v1::{
+    GetBundleRequest, GetFederatedBundleRequest, bundle_client::BundleClient,
+};
+use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use credence_proto::spire::api::server::svid::v1::{
+    BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, svid_client::SvidClient,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+pub(crate) use attest::{AttestError, Attested};
+pub(crate) use error::{CallError, Refusal};
+pub(crate) use push::{PushEvent, PushStream, WANT_AT_MOST};
+
+use super::connection::{ConnectionError, Connector};
+use crate::attestor::node::NodeAttestor;
+use crate::cache::{CacheUpdate, EntryVersion};
+
+/// No call lasts longer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// Larger than a batch of 500 SVIDs or a page of entries ever is.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The server refused the agent that showed this SVID.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) svid: Arc<X509SvidKey>,
+    pub(crate) error: CallError,
+    pub(crate) refusal: Refusal,
+}
+
+/// A handle to the server; clones share the connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connector: Connector,
+    channel: ArcSwap<Channel>,
+    svid: watch::Receiver<Arc<X509SvidKey>>,
+    refused: mpsc::Sender<Refused>,
+}
+
+impl Server {
+    /// Connects with the first call. `svid` is what the agent shows; refusals of it go to `refused`.
+    pub(crate) fn new(
+        connector: Connector,
+        svid: watch::Receiver<Arc<X509SvidKey>>,
+        refused: mpsc::Sender<Refused>,
+    ) -> Result<Self, ConnectionError> {
+        let channel = ArcSwap::from_pointee(connector.channel(Some(svid.clone()))?);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                connector,
+                channel,
+                svid,
+                refused,
+            }),
+        })
+    }
+
+    /// Makes the next call connect anew, with the SVID of then. Calls under way end on their connection.
+    pub(crate) fn reconnect(&self) {
+        match self.shared.connector.channel(Some(self.shared.svid.clone())) {
+            Ok(channel) => self.shared.channel.store(Arc::new(channel)),
+            Err(error) => tracing::error!(
+                error = &error as &dyn Error,
+                "Keeping the connection to the server"
+            ),
+        }
+    }
+
+    /// How the agent's SVID changes.
+    pub(crate) fn svid(&self) -> watch::Receiver<Arc<X509SvidKey>> {
+        self.shared.svid.clone()
+    }
+
+    /// Attests this host without showing an SVID.
+    pub(crate) async fn attest(
+        &self,
+        attestor: &dyn NodeAttestor,
+        csr: Vec<u8>,
+    ) -> Result<Attested, AttestError> {
+        let channel = self.shared.connector.channel(None);
+        let channel =
+            channel.map_err(|error| CallError::answer("could not open attestation stream", error))?;
+        attest_over(channel, attestor, csr).await
+    }
+
+    /// A new SVID for this agent's new key.
+    pub(crate) async fn renew(&self, csr: Vec<u8>) -> Result<X509Svid, CallError> {
+        let action = "failed to renew agent";
+        let request = RenewAgentRequest {
+            params: Some(AgentX509svidParams { csr }),
+        };
+        let mut client = AgentClient::new(self.channel());
+        let answer = self.call(action, client.renew_agent(request)).await?;
+        convert::x509_svid(answer.svid).map_err(|fault| CallError::answer(action, fault))
+    }
+
+    /// Tells the server this agent's version.
+    pub(crate) async fn post_status(&self, version: &str) -> Result<(), CallError> {
+        let request = PostStatusRequest {
+            agent_version: version.to_owned(),
+            ..PostStatusRequest::default()
+        };
+        let mut client = AgentClient::new(self.channel());
+        self.call("failed to post agent status", client.post_status(request))
+            .await
+            .map(drop)
+    }
+
+    /// The bundle of the own trust domain.
+    pub(crate) async fn bundle(&self) -> Result<Arc<Bundle>, CallError> {
+        let action = "failed to fetch bundle";
+        let mut client = BundleClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = self
+            .call(action, client.get_bundle(GetBundleRequest::default()))
+            .await?;
+        convert::bundle(answer).map_err(|fault| CallError::answer(action, fault))
+    }
+
+    /// The bundle of a foreign trust domain; none if the server hasn't got it or it can't be read.
+    pub(crate) async fn federated_bundle(
+        &self,
+        name: &TrustDomain,
+    ) -> Result<Option<Arc<Bundle>>, CallError> {
+        let request = GetFederatedBundleRequest {
+            trust_domain: name.to_string(),
+            output_mask: None,
+        };
+        let mut client = BundleClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        match self
+            .call(
+                "failed to fetch federated bundle",
+                client.get_federated_bundle(request),
+            )
+            .await
+        {
+            Ok(answer) => Ok(convert::bundle_or_warn(answer)),
+            Err(error) if error.code() == Code::NotFound => {
+                tracing::warn!(federated_bundle = %name, %error, "Federated bundle not found");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How the authorised entries differ from those held.
+    pub(crate) async fn sync_entries(
+        &self,
+        held: BTreeMap<EntryId, EntryVersion>,
+    ) -> Result<CacheUpdate, CallError> {
+        let client = EntryClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let svid = self.shown();
+        let outcome = timeout(DEADLINE, entries::sync(client, held)).await;
+        outcome
+            .unwrap_or_else(|_| Err(CallError::timeout(entries::ACTION)))
+            .map_err(|error| self.report(&svid, error))
+    }
+
+    /// Opens the push stream; `digest` is that of the entries held, empty for none.
+    pub(crate) async fn subscribe(&self, digest: Vec<u8>) -> Result<PushStream, CallError> {
+        let client = SyncClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        PushStream::open(self.clone(), client, digest).await
+    }
+
+    /// X.509-SVIDs for these entries, by CSR; none where the server refuses one. In the order asked.
+    pub(crate) async fn new_x509_svids(
+        &self,
+        csrs: Vec<(EntryId, Vec<u8>)>,
+    ) -> Result<Vec<Result<X509Svid, CallError>>, CallError> {
+        let action = "failed to batch new X509 SVID(s)";
+        let asked = csrs.len();
+        let params = csrs
+            .into_iter()
+            .map(|(id, csr)| NewX509svidParams {
+                entry_id: id.to_string(),
+                csr,
+            })
+            .collect();
+        let mut client = SvidClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = self
+            .call(
+                action,
+                client.batch_new_x509svid(BatchNewX509svidRequest { params }),
+            )
+            .await?;
+        if answer.results.len() != asked {
+            let reason = format!("{} results for {asked} requests", answer.results.len());
+            return Err(CallError::answer(action, reason));
+        }
+        let read = answer.results.into_iter().map(|result| {
+            let status = result.status.unwrap_or_default();
+            if status.code == 0 {
+                convert::x509_svid(result.svid).map_err(|fault| CallError::answer(action, fault))
+            } else {
+                Err(CallError::status(
+                    action,
+                    &Status::new(Code::from(status.code), status.message),
+                ))
+            }
+        });
+        Ok(read.collect())
+    }
+
+    /// A JWT-SVID of the entry.
+    pub(crate) async fn new_jwt_svid(
+        &self,
+        entry: &EntryId,
+        audience: &[String],
+    ) -> Result<JwtSvid, CallError> {
+        let action = "failed to fetch JWT SVID";
+        let request = NewJwtsvidRequest {
+            entry_id: entry.to_string(),
+            audience: audience.to_vec(),
+        };
+        let mut client = SvidClient::new(self.channel());
+        let answer = self.call(action, client.new_jwtsvid(request)).await?;
+        let svid = answer
+            .svid
+            .ok_or_else(|| CallError::answer(action, "SVID is missing"))?;
+        let audience: Vec<&str> = audience.iter().map(String::as_str).collect();
+        // Judged at the issuer's time: whether our own clock is right is no question of the token's form.
+        let issued_at = Timestamp::from_unix_seconds(svid.issued_at);
+        JwtSvid::parse_insecure(&svid.token, &audience, issued_at)
+            .map_err(|fault| CallError::answer(action, fault))
+    }
+
+    /// The SVID that a call that starts now shows.
+    pub(crate) fn shown(&self) -> Arc<X509SvidKey> {
+        self.shared.svid.borrow().clone()
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::clone(&self.shared.channel.load())
+    }
+
+    async fn call<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CallError> {
+        let svid = self.shown();
+        let outcome = match timeout(DEADLINE, call).await {
+            Ok(outcome) => outcome.map_err(|status| CallError::status(action, &status)),
+            Err(_) => Err(CallError::timeout(action)),
+        };
+        outcome
+            .map(Response::into_inner)
+            .map_err(|error| self.report(&svid, error))
+    }
+
+    /// Passes an error on; if it refuses the agent that showed the SVID, its keeper gets to know.
+    fn report(&self, svid: &Arc<X509SvidKey>, error: CallError) -> CallError {
+        if let Some(refusal) = error.refusal() {
+            let refused = Refused {
+                svid: svid.clone(),
+                error: error.clone(),
+                refusal,
+            };
+            // If the queue is full, its reader is about to act on the same news.
+            drop(self.shared.refused.try_send(refused));
+        }
+        error
+    }
+}
+
+/// Attests a host over a channel without a client certificate.
+pub(crate) async fn attest_over(
+    channel: Channel,
+    attestor: &dyn NodeAttestor,
+    csr: Vec<u8>,
+) -> Result<Attested, AttestError> {
+    let outcome = timeout(DEADLINE, attest::attest(AgentClient::new(channel), attestor, csr)).await;
+    outcome.unwrap_or_else(|_| Err(CallError::timeout("failed to receive attestation response").into()))
+}
+
+/// The bundle of the trust domain, over a channel without a client certificate.
+pub(crate) async fn bundle_over(channel: Channel) -> Result<Arc<Bundle>, CallError> {
+    let action = "failed to get updated bundle";
+    let mut client = BundleClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+    let answer = match timeout(DEADLINE, client.get_bundle(GetBundleRequest::default())).await {
+        Ok(outcome) => outcome.map_err(|status| CallError::status(action, &status))?,
+        Err(_) => return Err(CallError::timeout(action)),
+    };
+    convert::bundle(answer.into_inner()).map_err(|fault| CallError::answer(action, fault))
+}
