@@ -136,12 +136,6 @@ impl ServerConfig {
 fn read_root(root: &Section<'_>, flags: &Body) -> Option<ServerConfig> {
     root.without_effect(&["telemetry"]);
     let health_checks = health_checks(root);
-    if health_checks.is_some() {
-        root.warn(
-            "health_checks",
-            "the HTTP listener has no effect in this version; use healthcheck on the socket",
-        );
-    }
     let plugins = plugins::read(root);
     let Some(mut server) = root.block("server") else {
         root.report()

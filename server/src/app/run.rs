@@ -60,6 +60,13 @@ pub async fn run(config: ServerConfig, warnings: &[Warning]) -> Result<(), RunEr
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    tracing::info!(
+        admin_ids = ?config.admin_ids,
+        data_dir = %config.data_dir.display(),
+        launch_log_level = config.log.level.as_str(),
+        version = env!("CARGO_PKG_VERSION"),
+        "Configured"
+    );
     let supervisor = Supervisor::new();
     supervisor.stop_on_signals().map_err(RunError::Signals)?;
     log.reopen_on_signal(&supervisor);

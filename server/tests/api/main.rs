@@ -1,0 +1,18 @@
+//! The server in-process, called by real gRPC clients over its Unix socket and over mTLS on a free port.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests: a failed expectation must stop them"
+)]
+
+mod attest;
+mod authorization;
+mod bundle;
+mod entry;
+mod harness;
+mod push;
+mod robust;
+mod svid;
