@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::too_many_lines,
     clippy::disallowed_methods,
     reason = "tests: a failed expectation must stop them"
 )]
