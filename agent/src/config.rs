@@ -17,8 +17,8 @@ use credence_crypto::KeyType;
 use credence_identity::TrustDomain;
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks, log_options,
-    safe_path,
+    Document, EnvLookup, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks,
+    log_options, safe_path,
 };
 use credence_runtime::log::LogOptions;
 
@@ -143,7 +143,7 @@ impl AgentConfig {
         expand_env: bool,
     ) -> Result<(AgentConfig, Vec<Warning>), Vec<Fault>> {
         let env = |name: &str| std::env::var(name).ok();
-        let env = expand_env.then_some(&env as &dyn Fn(&str) -> Option<String>);
+        let env = expand_env.then_some(&env as EnvLookup<'_>);
         let document = Document::load(path, env).map_err(|fault| vec![fault])?;
         Self::read(&document, &path.display().to_string(), overrides)
     }

@@ -10,6 +10,7 @@ mod entry;
 mod healthcheck;
 mod jwt;
 mod request;
+mod run;
 mod token;
 mod x509;
 
@@ -43,6 +44,10 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the server
+    Run(run::Flags),
+    /// Validates a server configuration file
+    Validate(run::Flags),
     /// Determines server health status
     Healthcheck(Remote<healthcheck::Healthcheck>),
     /// Registration entries
@@ -73,7 +78,12 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
         Ok(program) => program,
         Err(status) => return status,
     };
-    match remote(program.command, console) {
+    let outcome = match program.command {
+        Command::Validate(flags) => return run::validate(&flags, console),
+        Command::Run(flags) => run::run(&flags),
+        command => remote(command, console),
+    };
+    match outcome {
         Ok(()) => 0,
         Err(error) => {
             // Nothing better can be done when stderr is gone.
@@ -89,6 +99,7 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
         .build()?;
     runtime.block_on(in_time(DEADLINE, async {
         match command {
+            Command::Run(_) | Command::Validate(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Entry(command) => command.call(console).await,
             Command::Agent(command) => command.call(console).await,

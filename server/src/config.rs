@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks, log_options,
-    safe_path,
+    Document, EnvLookup, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks,
+    log_options, safe_path,
 };
 use credence_runtime::log::LogOptions;
 
@@ -48,8 +48,6 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The log.
     pub log: LogOptions,
-    /// Whether each call is logged for audit.
-    pub audit_log_enabled: bool,
     /// Identities that may call admin methods over TCP.
     pub admin_ids: Vec<SpiffeId>,
     /// Which rate limits are on.
@@ -111,11 +109,8 @@ impl ServerConfig {
         expand_env: bool,
     ) -> Result<(ServerConfig, Vec<Warning>), Vec<Fault>> {
         let env = |name: &str| std::env::var(name).ok();
-        let document = Document::load(
-            path,
-            expand_env.then_some(&env as &dyn Fn(&str) -> Option<String>),
-        )
-        .map_err(|fault| vec![fault])?;
+        let document =
+            Document::load(path, expand_env.then_some(&env as EnvLookup<'_>)).map_err(|fault| vec![fault])?;
         Self::read(&document, &path.display().to_string(), overrides)
     }
 
@@ -178,7 +173,10 @@ fn read_server(
         .map(|_| safe_path(server, "data_dir", ""));
     let socket_path = safe_path(server, "socket_path", DEFAULT_SOCKET_PATH);
     let log = log_options(server);
-    let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(false);
+    // Calls that nobody records must not look recorded.
+    if server.boolean("audit_log_enabled") == Some(true) {
+        server.refused(&["audit_log_enabled"]);
+    }
     let admin_ids = admin_ids(server);
     let ca = authorities::read(server, trust_domain.as_ref());
     let registry = registry::read(server, trust_domain.as_ref());
@@ -189,7 +187,6 @@ fn read_server(
         socket_path,
         data_dir: data_dir?,
         log,
-        audit_log_enabled,
         admin_ids,
         rate_limits,
         ca: ca?,

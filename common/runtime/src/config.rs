@@ -27,6 +27,9 @@ pub use value::parse_duration;
 /// Larger files are refused; SPIRE's have a few kilobytes.
 pub const MAX_SIZE: usize = 1 << 20;
 
+/// Says what an environment variable holds, if it is set.
+pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// A file that was read and is well-formed.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -39,7 +42,7 @@ impl Document {
     ///
     /// # Errors
     /// One [`Fault`]: the file can't be read (in Go's words, which scripts look for), is too large or not well-formed.
-    pub fn load(path: &Path, env: Option<&dyn Fn(&str) -> Option<String>>) -> Result<Self, Fault> {
+    pub fn load(path: &Path, env: Option<EnvLookup<'_>>) -> Result<Self, Fault> {
         let name: Arc<str> = path.display().to_string().into();
         let whole = |message: String| Fault {
             place: Place::file(&name),

@@ -79,3 +79,51 @@ fn health_of_a_server_that_is_not_there() {
         "Error: server is unhealthy: unable to determine health\n"
     );
 }
+
+fn validate(config: &str, more: &[&str]) -> (u8, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.conf");
+    std::fs::write(&path, config).unwrap();
+    let mut line = vec![
+        "validate".to_owned(),
+        "-config".to_owned(),
+        path.display().to_string(),
+    ];
+    line.extend(more.iter().map(|word| (*word).to_owned()));
+    let mut streams = Streams::new("");
+    let status = main("credence server", &line, &mut streams.console());
+    (status, streams.out(), streams.err())
+}
+
+#[test]
+fn a_configuration_is_valid_or_all_its_faults_are_named() {
+    let good = r#"
+        server { trust_domain = "domain.test" data_dir = "./data" }
+        plugins {
+            DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = "./data/db" } }
+            KeyManager "memory" { plugin_data {} }
+        }"#;
+    let valid = "SPIRE server configuration file is valid.\n";
+    assert_eq!(validate(good, &[]), (0, valid.to_owned(), String::new()));
+
+    let (status, out, err) = validate(good, &["-trustDomain", "Bad", "-serverPort", "x"]);
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    assert!(
+        err.starts_with("SPIRE server configuration file is invalid.\nValidation errors:\n\t"),
+        "{err}"
+    );
+    assert!(err.contains("trust_domain") && err.contains("bind_port"), "{err}");
+}
+
+#[test]
+fn a_missing_configuration_is_looked_for_in_spires_place() {
+    for command in ["run", "validate"] {
+        let mut streams = Streams::new("");
+        assert_eq!(
+            main("credence server", &[command.to_owned()], &mut streams.console()),
+            1
+        );
+        let expected = "conf/server/server.conf: please use the -config flag\n";
+        assert!(streams.err().ends_with(expected), "{}", streams.err());
+    }
+}

@@ -82,7 +82,7 @@ fn defaults_are_those_of_spire() {
         (KeyType::EcP256, KeyType::EcP256)
     );
     assert_eq!(config.ca.ca_subject, CaSubject::default());
-    assert!(!config.ca.disable_jwt_svids && !config.audit_log_enabled);
+    assert!(!config.ca.disable_jwt_svids);
     assert!(
         config.registry.node_pruning.is_none() && config.x509pop.is_none() && config.health_checks.is_none()
     );
@@ -103,7 +103,7 @@ fn all_keys_are_read() {
     let (config, warnings) = read(
         r#"bind_address = "::1" bind_port = 0 socket_path = "/run/x/api.sock" ca_key_type = "ec-p384" jwt_key_type = "ec-p256"
         ca_ttl = "96h" default_x509_svid_ttl = "3h" default_jwt_svid_ttl = "10m" agent_ttl = "4h" jwt_issuer = "https://iss"
-        disable_jwt_svids = true admin_ids = ["spiffe://example.org/admin"] audit_log_enabled = true log_level = "warn"
+        disable_jwt_svids = true admin_ids = ["spiffe://example.org/admin"] audit_log_enabled = false log_level = "warn"
         log_format = "JSON" log_file = "/var/log/s.log" log_source_location = true ratelimit { attestation = false }
         ca_subject { country = ["DE", "FR"] common_name = "cn" } prune_attested_nodes_expired_for = "720h"
         prune_attested_nodes_batch_size = 5 prune_tofu_nodes = true"#,
@@ -128,7 +128,7 @@ fn all_keys_are_read() {
         ),
         (0, "cn")
     );
-    assert!(config.ca.disable_jwt_svids && config.audit_log_enabled);
+    assert!(config.ca.disable_jwt_svids);
     assert_eq!(config.admin_ids[0].as_str(), "spiffe://example.org/admin");
     assert_eq!((config.log.level, config.log.format), (Level::Warn, Format::Json));
     assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/s.log")));
@@ -172,7 +172,7 @@ fn every_fault_at_once_with_its_line() {
     let faults = read_with(
         "server {\n trust_domain = \"Not Valid\"\n bind_address = \"localhost\"\n bind_port = 70000\n ca_key_type = \"dsa\"\n ca_ttl = \"0s\"\n \
          log_level = \"LOUD\"\n log_format = \"xml\"\n admin_ids = [\"x\"]\n trust_domian = 1\n ratelimit { signing = true sining = 1 }\n \
-         proxy_protocol_trusted_cidrs = [\"10.0.0.0/8\"]\n experimental { auth_opa_policy_engine {} require_pq_kem = true feature_flags = [\"x\"] }\n}\nsrever {}\n",
+         proxy_protocol_trusted_cidrs = [\"10.0.0.0/8\"] audit_log_enabled = 1\n experimental { auth_opa_policy_engine {} require_pq_kem = true feature_flags = [\"x\"] }\n}\nsrever {}\n",
         &ServerOverrides::default(),
     )
     .unwrap_err();
@@ -227,7 +227,7 @@ fn every_fault_at_once_with_its_line() {
             .any(|fault| fault.starts_with(&format!("{place}: ")) && fault.contains(part));
         assert!(found, "{place} {part} is not in {faults:#?}");
     }
-    assert_eq!(faults.len(), 17, "{faults:#?}");
+    assert_eq!(faults.len(), 18, "{faults:#?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `-expandEnv`: environment variables in the text of a file, by the rules of Go's `os.Expand`.
 
+use super::EnvLookup;
+
 /// Replaces `$NAME` and `${NAME}` by what `lookup` says, or by nothing; `$$` becomes `$`, a `$` before anything else stays.
-pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+pub fn expand(text: &str, lookup: EnvLookup<'_>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {

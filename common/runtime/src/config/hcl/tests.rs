@@ -181,9 +181,10 @@ fn depth_is_bounded() {
 fn every_cut_of_a_file_is_a_tree_or_an_error() {
     let text = "# c\nserver { a = \"x${y}\\u00e9\" b = [1, \"2\",] }\nX \"é\" \"m\" {\nc = <<-E\n t\n E\n}\n/* e */ d = 0x1";
     for (cut, _) in text.char_indices() {
-        drop(parse(&text[..cut]));
-        drop(parse(&text[cut..]));
-        drop(parse(&format!("{{{}", &text[cut..])));
+        let (before, after) = text.split_at(cut);
+        drop(parse(before));
+        drop(parse(after));
+        drop(parse(&format!("{{{after}")));
     }
     parsed(text);
 }
