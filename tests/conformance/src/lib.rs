@@ -87,9 +87,35 @@ pub const DIFFERENCES: &[Difference] = &[
         id: "BM-16",
         reason: NO_MAPS,
     },
+    Difference {
+        id: "WR-087",
+        reason: NO_WIT_PROFILE,
+    },
+    Difference {
+        id: "WR-089",
+        reason: NO_WIT_PROFILE,
+    },
+    Difference {
+        id: "WR-093",
+        reason: NO_WIT_PROFILE,
+    },
+    Difference {
+        id: "WR-094",
+        reason: NO_WIT_PROFILE,
+    },
+    Difference {
+        id: "WR-095",
+        reason: NO_WIT_PROFILE,
+    },
+    Difference {
+        id: "WR-032",
+        reason: "the Workload API has no rate limits, which SPIRE's agent has switched off by default; connections are bounded",
+    },
 ];
 
 const NO_WIT: &str = "WIT-SVIDs are neither issued nor verified, so their authorities are skipped";
+const NO_WIT_PROFILE: &str =
+    "the optional WIT profile is not offered: its methods answer Unimplemented, as SPIRE's do";
 const NO_MAPS: &str =
     "bundle maps are neither read nor written: nothing passes several bundles in one document";
 

@@ -1,0 +1,162 @@
+//! The SPIFFE Workload API: X.509-SVIDs, JWT-SVIDs and bundles for the process that asks.
+//!
+//! Owns the protobuf side of what the cache holds. Never takes a caller's word for who it is, and never remembers what
+//! it was: it is attested on each call and before each message of a stream. Invariant: a message holds all that the
+//! caller may have at that moment, and nothing else.
+
+mod call;
+mod claims;
+mod follow;
+mod header;
+mod jwt;
+mod view;
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use credence_proto::spiffe_workload::spiffe_workload_api_server::{
+    SpiffeWorkloadApi, SpiffeWorkloadApiServer,
+};
+use credence_proto::spiffe_workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse,
+    X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+};
+use credence_runtime::clock::Clock;
+use futures_util::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Request, Response, Status};
+
+use crate::attestor::workload::WorkloadAttestors;
+use crate::cache::Cache;
+
+use call::Call;
+use header::Demand;
+
+/// Bytes of a request: a token with room to spare. Memory for it is a caller's to take.
+const MAX_REQUEST: usize = 256 * 1024;
+
+/// What the configuration says about the Workload API.
+#[derive(Debug, Clone, Default)]
+pub struct WorkloadOptions {
+    /// `allow_unauthenticated_verifiers`: the bundle of the own trust domain goes to callers without an identity too.
+    pub allow_unauthenticated_verifiers: bool,
+    /// `allowed_foreign_jwt_claims`: claims of foreign tokens shown besides `sub`, `exp` and `aud`.
+    pub allowed_foreign_jwt_claims: BTreeSet<String>,
+}
+
+/// The service; clones share it.
+#[derive(Debug, Clone)]
+pub struct WorkloadApi {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cache: Cache,
+    attestors: Arc<WorkloadAttestors>,
+    clock: Arc<dyn Clock>,
+    options: WorkloadOptions,
+    shutdown: CancellationToken,
+}
+
+impl WorkloadApi {
+    /// Serves what `cache` holds to the callers whom `attestors` know; open streams end with `shutdown`.
+    pub fn new(
+        cache: Cache,
+        attestors: Arc<WorkloadAttestors>,
+        clock: Arc<dyn Clock>,
+        options: WorkloadOptions,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                cache,
+                attestors,
+                clock,
+                options,
+                shutdown,
+            }),
+        }
+    }
+
+    /// As a service of a gRPC server. The security header is demanded for all its methods, before anything else.
+    pub fn into_service(self) -> InterceptedService<SpiffeWorkloadApiServer<Self>, Demand> {
+        let server = SpiffeWorkloadApiServer::new(self).max_decoding_message_size(MAX_REQUEST);
+        InterceptedService::new(server, Demand)
+    }
+
+    fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {
+        Call::new(method, self.shared.clone(), request.extensions())
+    }
+}
+
+type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SpiffeWorkloadApi for WorkloadApi {
+    type FetchX509SVIDStream = Messages<X509svidResponse>;
+    type FetchX509BundlesStream = Messages<X509BundlesResponse>;
+    type FetchJWTBundlesStream = Messages<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Messages<WitsvidResponse>;
+    type FetchWITBundlesStream = Messages<WitBundlesResponse>;
+
+    async fn fetch_x509svid(
+        &self,
+        request: Request<X509svidRequest>,
+    ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+        let call = self.call("FetchX509SVID", &request)?;
+        Ok(Response::new(follow::follow(call, view::X509_SVIDS).await?))
+    }
+
+    async fn fetch_x509_bundles(
+        &self,
+        request: Request<X509BundlesRequest>,
+    ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+        let call = self.call("FetchX509Bundles", &request)?;
+        Ok(Response::new(follow::follow(call, view::X509_BUNDLES).await?))
+    }
+
+    async fn fetch_jwtsvid(
+        &self,
+        request: Request<JwtsvidRequest>,
+    ) -> Result<Response<JwtsvidResponse>, Status> {
+        let call = self.call("FetchJWTSVID", &request)?;
+        Ok(Response::new(jwt::fetch(&call, request.into_inner()).await?))
+    }
+
+    async fn fetch_jwt_bundles(
+        &self,
+        request: Request<JwtBundlesRequest>,
+    ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        let call = self.call("FetchJWTBundles", &request)?;
+        Ok(Response::new(follow::follow(call, view::JWT_BUNDLES).await?))
+    }
+
+    async fn validate_jwtsvid(
+        &self,
+        request: Request<ValidateJwtsvidRequest>,
+    ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        let call = self.call("ValidateJWTSVID", &request)?;
+        Ok(Response::new(jwt::validate(&call, request.into_inner()).await?))
+    }
+
+    async fn fetch_witsvid(
+        &self,
+        _: Request<WitsvidRequest>,
+    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented("fetching WIT-SVIDs is not implemented"))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
+        Err(Status::unimplemented("fetching WIT bundles is not implemented"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

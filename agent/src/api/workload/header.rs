@@ -1,0 +1,23 @@
+//! The security header (SPIFFE Workload Endpoint, section 3): it keeps requests out that a workload was tricked into.
+//!
+//! Demanded for the Workload API's own methods only, as SPIRE does: health checks, reflection and Envoy's SDS on the
+//! same socket come from clients that cannot send it.
+
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
+
+const HEADER: &str = "workload.spiffe.io";
+
+/// Lets a request through that carries the header exactly once, with exactly the value `true`.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand;
+
+impl Interceptor for Demand {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut values = request.metadata().get_all(HEADER).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) if value.as_bytes() == b"true" => Ok(request),
+            _ => Err(Status::invalid_argument("security header missing from request")),
+        }
+    }
+}

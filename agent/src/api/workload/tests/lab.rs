@@ -1,0 +1,296 @@
+//! A Workload API on a real socket, whose callers are this test process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use credence_crypto::jwt::JwtSvid;
+use credence_crypto::{KeyType, PrivateKey, SignatureForm, Signer as _};
+use credence_identity::{
+    Bundle, Entry, EntryId, JwtAuthority, Selector, SpiffeId, Timestamp, TrustDomain, X509Authority,
+};
+use credence_proto::spiffe_workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use credence_runtime::clock::ManualClock;
+use credence_runtime::grpc::connect_unix;
+use credence_runtime::supervisor::Supervisor;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tonic::transport::Channel;
+
+use super::super::*;
+use crate::api::peer::Caller;
+use crate::api::{PublicApi, serve_public};
+use crate::attestor::workload::{ProcFs, Process, UnixOptions};
+use crate::cache::{CacheLimits, CacheUpdate, JwtFetchError, JwtIssuer};
+
+pub(super) use crate::cache::testing::{START, entry, svid};
+
+pub(super) const TTL: Duration = Duration::from_secs(3600);
+
+/// An entry that this process matches.
+pub(super) fn own_entry(id: &str) -> Entry {
+    let uid = nix::unistd::geteuid().to_string();
+    Entry {
+        selectors: vec![Selector::new("unix", &format!("uid:{uid}")).unwrap()],
+        ..entry(id)
+    }
+}
+
+pub(super) fn trust_domain(name: &str) -> TrustDomain {
+    TrustDomain::parse(name).unwrap()
+}
+
+/// Signs tokens as the key `kid` of a trust domain.
+#[derive(Debug)]
+pub(super) struct TokenKey {
+    key: PrivateKey,
+    kid: &'static str,
+}
+
+impl TokenKey {
+    pub(super) fn new(kid: &'static str) -> Self {
+        Self {
+            key: PrivateKey::generate(KeyType::EcP256).unwrap(),
+            kid,
+        }
+    }
+
+    pub(super) fn authority(&self) -> JwtAuthority {
+        JwtAuthority {
+            key_id: self.kid.into(),
+            public_key: self.key.public_key().spki_der().into(),
+            expires_at: None,
+            tainted: false,
+        }
+    }
+
+    pub(super) fn token(&self, claims: &Value) -> String {
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!(
+            "{}.{}",
+            part(&json!({"alg": "ES256", "kid": self.kid, "typ": "JWT"})),
+            part(claims)
+        );
+        let signature = self.key.sign(signed.as_bytes(), SignatureForm::Jose).unwrap();
+        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+/// A server that signs JWT-SVIDs, or doesn't.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    key: TokenKey,
+    clock: Arc<ManualClock>,
+    pub(super) fails_for: Mutex<BTreeMap<EntryId, JwtFetchError>>,
+}
+
+impl JwtIssuer for Issuer {
+    fn issue(
+        &self,
+        entry: EntryId,
+        audience: Vec<String>,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<JwtSvid, JwtFetchError>> {
+        let failed = self.fails_for.lock().unwrap().get(&entry).cloned();
+        let now = self.clock.now();
+        let claims = json!({
+            "sub": format!("spiffe://example.org/{entry}"), "aud": audience,
+            "iat": now.unix_seconds(), "exp": now.unix_seconds() + 300,
+        });
+        let token = self.key.token(&claims);
+        Box::pin(async move {
+            match failed {
+                Some(error) => Err(error),
+                None => Ok(JwtSvid::parse_insecure(&token, &[], now).unwrap()),
+            }
+        })
+    }
+}
+
+/// What a lab begins with.
+pub(super) struct Setup {
+    pub(super) now: Timestamp,
+    pub(super) proc: ProcFs,
+    pub(super) workload: Option<WorkloadOptions>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            now: START,
+            proc: ProcFs::at("/proc"),
+            workload: Some(WorkloadOptions::default()),
+        }
+    }
+}
+
+pub(super) struct Lab {
+    pub(super) cache: Cache,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) api: PublicApi,
+    pub(super) supervisor: Supervisor,
+    pub(super) socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Lab {
+    pub(super) fn new(setup: Setup) -> Self {
+        let clock = Arc::new(ManualClock::new(setup.now));
+        let key = TokenKey::new("own");
+        let bundle = Bundle {
+            x509_authorities: vec![X509Authority {
+                der: b"own root".as_slice().into(),
+                tainted: false,
+            }],
+            jwt_authorities: vec![key.authority()],
+            ..Bundle::empty(trust_domain("example.org"))
+        };
+        let issuer = Arc::new(Issuer {
+            key,
+            clock: clock.clone(),
+            fails_for: Mutex::default(),
+        });
+        let cache = Cache::new(
+            clock.clone(),
+            Arc::new(bundle),
+            CacheLimits::default(),
+            issuer.clone(),
+        );
+        let unix = Some(UnixOptions::default());
+        let attestors = Arc::new(WorkloadAttestors::new(unix, setup.proc.clone(), clock.clone()));
+        let api = PublicApi {
+            cache: cache.clone(),
+            attestors,
+            proc: setup.proc,
+            clock: clock.clone(),
+            workload: setup.workload,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("100% own.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let supervisor = Supervisor::new();
+        supervisor.spawn_graceful(
+            "public socket",
+            serve_public(listener, api.clone(), supervisor.token()),
+        );
+        Self {
+            cache,
+            clock,
+            issuer,
+            api,
+            supervisor,
+            socket,
+            _folder: folder,
+        }
+    }
+
+    /// A lab whose caller has `count` signed identities: `one`, `two`, …
+    pub(super) fn with_identities(count: usize) -> Self {
+        let lab = Self::new(Setup::default());
+        for name in ["one", "two", "six", "ten"].iter().take(count) {
+            lab.put(own_entry(name));
+            lab.sign(own_entry(name));
+        }
+        lab
+    }
+
+    pub(super) fn put(&self, entry: Entry) {
+        self.cache.apply(CacheUpdate {
+            entries: vec![Arc::new(entry)],
+            ..CacheUpdate::default()
+        });
+    }
+
+    pub(super) fn sign(&self, entry: Entry) {
+        let svid = svid(&entry, self.clock.now(), TTL);
+        self.cache.put_x509_svids(vec![(Arc::new(entry), svid)]);
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        let removed_entries = vec![EntryId::parse(id).unwrap()];
+        self.cache.apply(CacheUpdate {
+            removed_entries,
+            ..CacheUpdate::default()
+        });
+    }
+
+    pub(super) fn put_bundle(&self, bundle: Bundle) {
+        self.cache.apply(CacheUpdate {
+            bundles: vec![Arc::new(bundle)],
+            ..CacheUpdate::default()
+        });
+    }
+
+    pub(super) async fn channel(&self) -> Channel {
+        connect_unix(&self.socket).await.unwrap()
+    }
+
+    pub(super) async fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
+        SpiffeWorkloadApiClient::new(self.channel().await)
+    }
+
+    /// Calls FetchX509SVID as the process at the other end of that connection.
+    pub(super) async fn open_as(
+        &self,
+        connection: &UnixStream,
+    ) -> Result<Messages<X509svidResponse>, Status> {
+        let shared = Shared {
+            cache: self.cache.clone(),
+            attestors: self.api.attestors.clone(),
+            clock: self.api.clock.clone(),
+            options: WorkloadOptions::default(),
+            shutdown: self.supervisor.token(),
+        };
+        let caller = Process::at_other_end(connection, &self.api.proc).unwrap();
+        let mut request = with_header(X509svidRequest {});
+        request.extensions_mut().insert(Caller(Arc::new(caller)));
+        let api = WorkloadApi {
+            shared: Arc::new(shared),
+        };
+        Ok(api.fetch_x509svid(request).await?.into_inner())
+    }
+
+    /// A token of the own trust domain with these claims besides `sub`, `aud` ("a") and `exp`.
+    pub(super) fn own_token(&self, more: Value) -> String {
+        self.issuer.key.token(&claims("spiffe://example.org/one", more))
+    }
+}
+
+/// Claims for audience `a` until 2100; members of `more` replace or add.
+pub(super) fn claims(subject: &str, more: Value) -> Value {
+    let mut claims = json!({"sub": subject, "aud": ["a"], "exp": 4_102_444_800_i64, "iat": 1_600_000_000});
+    for (name, value) in more.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+/// A foreign trust domain's bundle.
+pub(super) fn foreign_bundle(name: &str, key: &TokenKey) -> Bundle {
+    Bundle {
+        x509_authorities: vec![X509Authority {
+            der: b"foreign root".as_slice().into(),
+            tainted: false,
+        }],
+        jwt_authorities: vec![key.authority()],
+        ..Bundle::empty(trust_domain(name))
+    }
+}
+
+/// A request with the security header.
+pub(super) fn with_header<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("workload.spiffe.io", "true".parse().unwrap());
+    request
+}
+
+pub(super) fn spiffe_id(text: &str) -> SpiffeId {
+    SpiffeId::parse(text).unwrap()
+}

@@ -1,0 +1,118 @@
+//! What each stream shows of a caller's identities and bundles.
+//!
+//! X.509 and JWT material never mix: an authority of one kind must not vouch for the other.
+
+use std::collections::BTreeMap;
+
+use credence_crypto::bundle::{to_jwks, x509_to_der};
+use credence_identity::{Bundle, TrustDomain};
+use credence_proto::spiffe_workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
+
+use crate::cache::{Identity, WorkloadUpdate};
+
+/// A stream's way to look at an update.
+pub(super) struct View<M> {
+    /// Whether it shows SVIDs, for which a first answer waits; bundles are there from the start.
+    pub(super) shows_svids: bool,
+    /// Whether two updates look the same.
+    pub(super) same: fn(&WorkloadUpdate, &WorkloadUpdate) -> bool,
+    /// The whole truth as a message.
+    pub(super) message: fn(&WorkloadUpdate) -> M,
+}
+
+pub(super) const X509_SVIDS: View<X509svidResponse> = View {
+    shows_svids: true,
+    same: |old, new| same_identities(old, new) && same_bundles(old, new, same_x509),
+    message: x509_svids,
+};
+
+pub(super) const X509_BUNDLES: View<X509BundlesResponse> = View {
+    shows_svids: false,
+    same: |old, new| same_bundles(old, new, same_x509),
+    message: |update| X509BundlesResponse {
+        crl: Vec::new(),
+        bundles: all_bundles(update, x509_to_der),
+    },
+};
+
+pub(super) const JWT_BUNDLES: View<JwtBundlesResponse> = View {
+    shows_svids: false,
+    same: |old, new| same_bundles(old, new, |a, b| a.jwt_authorities == b.jwt_authorities),
+    message: |update| JwtBundlesResponse {
+        bundles: all_bundles(update, |bundle| to_jwks(bundle).into_bytes()),
+    },
+};
+
+fn x509_svids(update: &WorkloadUpdate) -> X509svidResponse {
+    let bundle = x509_to_der(&update.bundle);
+    let show = |Identity { entry, svid }: &Identity| X509svid {
+        spiffe_id: svid.svid.id.to_string(),
+        x509_svid: svid.svid.chain_der(),
+        x509_svid_key: svid.key.pkcs8_der().to_vec(),
+        bundle: bundle.clone(),
+        hint: entry.hint.to_string(),
+    };
+    X509svidResponse {
+        svids: update.identities.iter().map(show).collect(),
+        crl: Vec::new(),
+        federated_bundles: federated(update, x509_to_der),
+    }
+}
+
+fn same_identities(old: &WorkloadUpdate, new: &WorkloadUpdate) -> bool {
+    let shown = |update: &WorkloadUpdate| {
+        update
+            .identities
+            .iter()
+            .map(|identity| (identity.svid.clone(), identity.entry.hint.clone()))
+            .collect()
+    };
+    let (old, new): (Vec<_>, Vec<_>) = (shown(old), shown(new));
+    old.len() == new.len()
+        && old
+            .iter()
+            .zip(&new)
+            .all(|((a, x), (b, y))| std::sync::Arc::ptr_eq(a, b) && x == y)
+}
+
+fn same_bundles(old: &WorkloadUpdate, new: &WorkloadUpdate, same: fn(&Bundle, &Bundle) -> bool) -> bool {
+    same(&old.bundle, &new.bundle)
+        && old.federated.len() == new.federated.len()
+        && old
+            .federated
+            .iter()
+            .zip(&new.federated)
+            .all(|((a, x), (b, y))| a == b && same(x, y))
+}
+
+fn same_x509(a: &Bundle, b: &Bundle) -> bool {
+    let ders = |bundle: &Bundle| {
+        bundle
+            .x509_authorities
+            .iter()
+            .map(|authority| authority.der.clone())
+            .collect()
+    };
+    let (a, b): (Vec<_>, Vec<_>) = (ders(a), ders(b));
+    a == b
+}
+
+type ByTrustDomain<V> = BTreeMap<String, V>;
+
+fn key(trust_domain: &TrustDomain) -> String {
+    trust_domain.id().to_string()
+}
+
+fn federated<V>(update: &WorkloadUpdate, form: impl Fn(&Bundle) -> V) -> ByTrustDomain<V> {
+    update
+        .federated
+        .iter()
+        .map(|(trust_domain, bundle)| (key(trust_domain), form(bundle)))
+        .collect()
+}
+
+fn all_bundles<V>(update: &WorkloadUpdate, form: impl Fn(&Bundle) -> V) -> ByTrustDomain<V> {
+    let mut all = federated(update, &form);
+    all.insert(key(&update.bundle.trust_domain), form(&update.bundle));
+    all
+}
