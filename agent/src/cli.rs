@@ -5,6 +5,7 @@
 
 mod api;
 mod healthcheck;
+mod run;
 
 use clap::{Parser, Subcommand};
 use credence_command::{CommandError, Console, address::Defaults, flags};
@@ -25,6 +26,8 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Validates an agent configuration file
+    Validate(run::Flags),
     /// Determines agent health status
     Healthcheck(healthcheck::Healthcheck),
     /// The Workload API
@@ -40,7 +43,11 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
         Ok(program) => program,
         Err(status) => return status,
     };
-    match remote(&program.command, console) {
+    let outcome = match &program.command {
+        Command::Validate(flags) => return run::validate(flags, console),
+        command => remote(command, console),
+    };
+    match outcome {
         Ok(()) => 0,
         Err(error) => {
             // Without a prefix, unlike the server's commands: scripts compare the text. Nothing better can be done when
@@ -57,6 +64,7 @@ fn remote(command: &Command, console: &mut Console<'_>) -> Result<(), CommandErr
         .build()?;
     runtime.block_on(async {
         match command {
+            Command::Validate(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Api(command) => command.call(console).await,
         }

@@ -72,3 +72,51 @@ fn what_is_missing_is_named() {
     assert_eq!(run(&["api"]).0, 1);
     assert_eq!(run(&["api", "fetch", "jwt", "-timeout", "soon"]).0, 1);
 }
+
+#[test]
+fn no_command_has_a_flag_twice() {
+    <Program as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn a_configuration_is_valid_or_its_faults_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.conf");
+    let config = r#"
+        agent { trust_domain = "domain.test" server_address = "localhost" server_port = "8081" data_dir = "./data" }
+        plugins { KeyManager "memory" { plugin_data {} } WorkloadAttestor "unix" { plugin_data {} } }"#;
+    std::fs::write(&path, config).unwrap();
+    let path = path.display().to_string();
+    let flags = [
+        "-insecureBootstrap",
+        "-joinToken",
+        "secret",
+        "--socketPath=./a.sock",
+    ];
+    let line: Vec<&str> = ["validate", "-config", &path].into_iter().chain(flags).collect();
+    let (status, out, err) = run(&line);
+    assert_eq!(
+        (status, out.as_str()),
+        (0, "SPIRE agent configuration file is valid.\n"),
+        "{err}"
+    );
+
+    let (status, out, err) = run(&["validate", "-config", &path, "-serverPort", "x"]);
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    assert!(
+        err.starts_with("SPIRE agent configuration file is invalid"),
+        "{err}"
+    );
+    assert!(err.contains("server_port"), "{err}");
+}
+
+#[test]
+fn a_missing_configuration_is_looked_for_in_spires_place() {
+    let (status, _, err) = run(&["validate"]);
+    assert_eq!(status, 1);
+    let expected = "conf/agent/agent.conf: please use the -config flag\n";
+    assert!(
+        err.starts_with("SPIRE agent configuration file is invalid: ") && err.ends_with(expected),
+        "{err}"
+    );
+}

@@ -48,7 +48,7 @@ impl Format {
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct Output {
     /// Form of the result: pretty or json
-    #[arg(long = "output", value_name = "FORMAT", value_parser = Format::parse, default_value = "pretty")]
+    #[arg(id = "output", long = "output", value_name = "FORMAT", value_parser = Format::parse, default_value = "pretty")]
     pub format: Format,
 }
 

@@ -127,3 +127,8 @@ fn a_missing_configuration_is_looked_for_in_spires_place() {
         assert!(streams.err().ends_with(expected), "{}", streams.err());
     }
 }
+
+#[test]
+fn no_command_has_a_flag_twice() {
+    <Program as clap::CommandFactory>::command().debug_assert();
+}

@@ -68,10 +68,10 @@ impl RemoteCommand for Create {
         };
         let response = EntryClient::new(channel).batch_create_entry(request).await?;
         let mut response = response.into_inner();
-        // The answer leaves out what it refuses: show what was asked for.
+        // What could not be made is what was asked for, not what the answer may hold instead.
         for (result, entry) in response.results.iter_mut().zip(entries) {
             if failure(result.status.as_ref()).is_some() {
-                result.entry.get_or_insert(entry);
+                result.entry = Some(entry);
             }
         }
         match self.output.format {
@@ -169,7 +169,7 @@ impl RemoteCommand for Update {
         let mut response = client.batch_update_entry(request).await?.into_inner();
         for (result, entry) in response.results.iter_mut().zip(entries) {
             if failure(result.status.as_ref()).is_some() {
-                result.entry.get_or_insert(entry);
+                result.entry = Some(entry);
             }
         }
         match self.output.format {
