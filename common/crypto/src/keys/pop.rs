@@ -1,5 +1,6 @@
 //! Proof of possession as node attestor `x509pop` has it: the peer signs the SHA-256 of both nonces.
 
+use super::signature::verify_pss_longest_salt;
 use super::{
     Hash, KeyType, PrivateKey, PublicKey, PublicKeyKind, SignError, SignatureAlgorithm, SignatureForm,
 };
@@ -59,15 +60,21 @@ impl PublicKey {
         }
     }
 
-    /// Checks a proof over `message` (both nonces in a row).
+    /// Checks a proof over `message` (both nonces in a row). An RSA proof has a salt of the hash's size, as ours do, or the
+    /// longest there can be, as those of SPIRE's agents do.
     pub fn verify_possession(&self, message: &[u8], proof: &PopSignature) -> Result<(), VerifyError> {
         match proof {
-            PopSignature::Rsa(signature) => self.verify(
-                SignatureAlgorithm::RsaPss(Hash::Sha256),
-                SignatureForm::X509,
-                message,
-                signature,
-            ),
+            PopSignature::Rsa(signature) => self
+                .verify(
+                    SignatureAlgorithm::RsaPss(Hash::Sha256),
+                    SignatureForm::X509,
+                    message,
+                    signature,
+                )
+                .or_else(|fault| match fault {
+                    VerifyError::BadSignature => verify_pss_longest_salt(self.key_bits(), message, signature),
+                    other => Err(other),
+                }),
             PopSignature::Ecdsa { r, s } => {
                 // Longer numbers can't be valid; the bound keeps a peer from sending megabytes through the writer.
                 if r.len() > 66 || s.len() > 66 {

@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{
     ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ECDSA_P521_SHA512_FIXED, ED25519,
     RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
     RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
-    UnparsedPublicKey, VerificationAlgorithm,
+    RsaPssSaltLength, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 use super::SignatureForm;
@@ -170,6 +170,18 @@ pub(super) fn verify(
     {
         return Err(VerifyError::WeakKey(bits));
     }
+    UnparsedPublicKey::new(verifier, key)
+        .verify(message, signature)
+        .map_err(|_| VerifyError::BadSignature)
+}
+
+/// RSASSA-PSS with SHA-256 and the longest salt that fits the key, which is what Go's library makes unless told otherwise.
+pub(super) fn verify_pss_longest_salt(
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), VerifyError> {
+    let verifier = &const { RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max) };
     UnparsedPublicKey::new(verifier, key)
         .verify(message, signature)
         .map_err(|_| VerifyError::BadSignature)

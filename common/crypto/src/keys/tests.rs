@@ -137,3 +137,22 @@ fn proofs_of_possession() {
         PopError::UnsupportedKey(KeyType::EcP384)
     );
 }
+
+/// Go's library signs with the longest salt unless told otherwise, so SPIRE's agents do.
+#[test]
+fn a_proof_with_the_longest_salt_passes() {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaKeyPair, RsaPssSaltLength, RsaSignatureEncoding};
+    static LONGEST: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+    let key = PrivateKey::generate(KeyType::Rsa2048).unwrap();
+    let pair = RsaKeyPair::from_pkcs8(key.pkcs8_der()).unwrap();
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(&LONGEST, &SystemRandom::new(), b"both nonces", &mut signature)
+        .unwrap();
+    let proof = PopSignature::Rsa(signature);
+    key.public_key()
+        .verify_possession(b"both nonces", &proof)
+        .unwrap();
+    let other = key.public_key().verify_possession(b"other nonces", &proof);
+    assert_eq!(other, Err(VerifyError::BadSignature));
+}
