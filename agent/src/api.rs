@@ -10,6 +10,7 @@ pub mod workload;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use credence_proto::grpc::health::v1::health_server::HealthServer;
 use credence_runtime::clock::Clock;
@@ -26,6 +27,9 @@ use workload::{WorkloadApi, WorkloadOptions};
 
 /// Streams that one connection may have open: Envoy has one for each secret.
 const MAX_STREAMS: u32 = 1024;
+
+/// What connections get at shutdown to end well. Who waits for the agent's exit waits for this too.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Why the public socket is served no more.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +75,18 @@ pub async fn serve_public(
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .add_routes(routes);
-    server
-        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
-        .await?;
+    let serving = server.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    tokio::select! {
+        served = serving => served?,
+        () = patience(&shutdown) => {}
+    }
     Ok(())
+}
+
+/// Over when shutdown has lasted long enough: a client that is stopped never acknowledges the end of its connection.
+async fn patience(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(GOODBYE).await;
 }
 
 fn routes(api: &PublicApi, shutdown: &CancellationToken) -> Result<Routes, ServeError> {

@@ -94,7 +94,10 @@ impl<M> Follower<M> {
         if !(self.view.shows_svids && update.pending) {
             return Ok(update);
         }
-        drop(timeout(PATIENCE, self.subscription.settled()).await);
+        tokio::select! {
+            waited = timeout(PATIENCE, self.subscription.settled()) => drop(waited),
+            () = self.call.shared.shutdown.cancelled() => return Err(self.call.shutting_down()),
+        }
         self.attest_again().await?;
         Ok(self.subscription.update())
     }

@@ -165,3 +165,27 @@ async fn a_path_for_an_authority_is_answered() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_never_let_go_do_not_keep_the_agent() {
+    let lab = Lab::new(Setup::default());
+    lab.put(own_entry("one"));
+    let mut silent = UnixStream::connect(&lab.socket).await.unwrap();
+    let _half_open = UnixStream::connect(&lab.socket).await.unwrap();
+    silent
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    silent.read_exact(&mut [0; 9]).await.unwrap();
+    let mut client = lab.client().await;
+    let waiting = client.fetch_x509svid(with_header(X509svidRequest {}));
+    let stopping = async {
+        tokio::time::sleep(SOON).await;
+        lab.supervisor.shutdown();
+    };
+    let (refused, ()) = tokio::join!(waiting, stopping);
+    assert_eq!(refused.unwrap_err().message(), "agent is shutting down");
+    let began = Instant::now();
+    lab.supervisor.wait().await.unwrap();
+    assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+}
