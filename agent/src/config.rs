@@ -33,8 +33,6 @@ pub type Warning = Fault;
 /// Where SPIFFE clients of SPIRE's users look for the agent.
 pub const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-agent/public/api.sock";
 const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(5);
-const LEAST_AVAILABILITY_TARGET: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// All that an agent needs to know to be built.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -46,8 +44,6 @@ pub struct AgentConfig {
     pub data_dir: PathBuf,
     /// Socket of the Workload API; the folder is made if missing.
     pub socket_path: PathBuf,
-    /// Socket of the admin APIs, if there is to be one.
-    pub admin_socket_path: Option<PathBuf>,
     /// The log.
     pub log: LogOptions,
     /// By what the very first contact is trusted.
@@ -62,12 +58,8 @@ pub struct AgentConfig {
     pub workload_key_type: KeyType,
     /// How much is cached.
     pub cache: CacheLimits,
-    /// `availability_target`: how long SVIDs are to last when the server is gone.
-    pub availability_target: Option<Duration>,
     /// How often the server is polled where it can't push.
     pub sync_interval: Duration,
-    /// Whether polls ask for what changed only.
-    pub use_sync_authorized_entries: bool,
     /// No Workload API is served.
     pub disable_workload_api: bool,
     /// Callers without an identity get bundles.
@@ -189,7 +181,9 @@ fn read_agent(
     health_checks: Option<HealthChecks>,
 ) -> Option<AgentConfig> {
     agent.without_effect(&[
+        "admin_socket_path",
         "authorized_delegates",
+        "availability_target",
         "log_selectors",
         "profiling_enabled",
         "profiling_port",
@@ -205,17 +199,12 @@ fn read_agent(
     let server = server_address(agent);
     let data_dir = safe_path(agent, "data_dir", ".");
     let socket_path = safe_path(agent, "socket_path", DEFAULT_SOCKET_PATH);
-    let admin_socket_path = admin_socket_path(agent, &socket_path);
     let log = log_options(agent);
     let bootstrap = bootstrap::read(agent);
     let join_token = plugins::join_token(agent);
     let experimental = read_experimental(agent);
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
     let workload_key_type = workload_key_type(agent);
-    let availability_target = agent.duration("availability_target");
-    if availability_target.is_some_and(|target| target < LEAST_AVAILABILITY_TARGET) {
-        agent.fault("availability_target", "must be at least 24h");
-    }
     let disable_workload_api = agent.boolean("disable_workload_api").unwrap_or(false);
     let allow_unauthenticated_verifiers = agent.boolean("allow_unauthenticated_verifiers").unwrap_or(false);
     let claims = agent
@@ -229,7 +218,6 @@ fn read_agent(
         server: server?,
         data_dir,
         socket_path,
-        admin_socket_path,
         log,
         bootstrap: bootstrap?,
         node_attestor: plugins.node_attestor(agent, join_token)?,
@@ -237,9 +225,7 @@ fn read_agent(
         unix: plugins.unix,
         workload_key_type,
         cache,
-        availability_target,
         sync_interval: experimental.sync_interval,
-        use_sync_authorized_entries: experimental.use_sync_authorized_entries,
         disable_workload_api,
         allow_unauthenticated_verifiers,
         allowed_foreign_jwt_claims: claims,
@@ -249,13 +235,18 @@ fn read_agent(
 
 struct Experimental {
     sync_interval: Duration,
-    use_sync_authorized_entries: bool,
     jwt_cache_hit_timeout: Option<Duration>,
 }
 
 fn read_experimental(agent: &Section<'_>) -> Experimental {
     let block = agent.block_or_empty("experimental");
-    block.without_effect(&["named_pipe_name", "admin_named_pipe_name", "broker", "ratelimit"]);
+    block.without_effect(&[
+        "named_pipe_name",
+        "admin_named_pipe_name",
+        "broker",
+        "ratelimit",
+        "use_sync_authorized_entries",
+    ]);
     if block.boolean("require_pq_kem") == Some(true) {
         block.refused(&["require_pq_kem"]);
     }
@@ -271,11 +262,9 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
             "must be at least 5s and less than 30s",
         );
     }
-    let use_sync_authorized_entries = block.boolean("use_sync_authorized_entries").unwrap_or(true);
     block.finish(UnknownKeys::Warn);
     Experimental {
         sync_interval,
-        use_sync_authorized_entries,
         jwt_cache_hit_timeout,
     }
 }
@@ -299,23 +288,6 @@ fn server_address(agent: &Section<'_>) -> Option<ServerAddress> {
     Some(ServerAddress {
         host: host?,
         port: port?,
-    })
-}
-
-/// As SPIRE: not in the folder of the Workload API's socket or below, which other users may enter.
-fn admin_socket_path(agent: &Section<'_>, socket_path: &Path) -> Option<PathBuf> {
-    agent.has("admin_socket_path").then(|| {
-        let path = safe_path(agent, "admin_socket_path", "");
-        if socket_path
-            .parent()
-            .is_some_and(|folder| path.starts_with(folder))
-        {
-            agent.fault(
-                "admin_socket_path",
-                "must not lie in or below the folder of the Workload API's socket",
-            );
-        }
-        path
     })
 }
 

@@ -16,8 +16,10 @@ use std::sync::Arc;
 
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::clock::{Clock, StepWatch};
+use credence_runtime::config::HealthChecks;
 use credence_runtime::fs::{FsError, bind_unix, ensure_dir, refuse_foreign_tmp};
 use credence_runtime::grpc::accept_tls;
+use credence_runtime::health::serve_health;
 use credence_runtime::log::LogHandle;
 use credence_runtime::supervisor::Supervisor;
 use credence_runtime::tls::{BundleLookup, TlsError, server_config};
@@ -32,7 +34,6 @@ use crate::keymanager::KeyManager;
 use crate::registry::{self, NodePruning, OpenError, Registry};
 use crate::store::{SqliteOptions, SqliteStore, StoreError};
 
-pub use health::HealthListener;
 use listener::{Guests, serve_tcp, serve_unix};
 pub use run::{RunError, run};
 
@@ -64,7 +65,7 @@ pub struct Plan {
     /// The x509pop attestor, if it is configured.
     pub x509pop: Option<X509PopConfig>,
     /// The HTTP health endpoint, if it is on.
-    pub health: Option<HealthListener>,
+    pub health: Option<HealthChecks>,
 }
 
 /// Why the server didn't start.
@@ -90,6 +91,15 @@ pub enum StartError {
     Bind {
         /// The address of the configuration.
         address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The health endpoint's address means nothing, or can't be had.
+    #[error("unable to serve health checks on {address}")]
+    Health {
+        /// The address of the configuration.
+        address: String,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -174,7 +184,11 @@ pub async fn start(
     let listener = TcpListener::bind(plan.bind).await.map_err(failed)?;
     let tcp = listener.local_addr().map_err(failed)?;
     let health = match plan.health {
-        Some(health) => Some(health.start(context, supervisor).await?),
+        Some(checks) => {
+            let address = format!("{}:{}", checks.bind_address, checks.bind_port);
+            let served = serve_health(checks, move || health::findings(&context), supervisor).await;
+            Some(served.map_err(|source| StartError::Health { address, source })?)
+        }
         None => None,
     };
     let guests = Guests {

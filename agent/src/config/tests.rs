@@ -85,12 +85,8 @@ fn defaults_are_those_of_spire() {
         (config.workload_key_type, config.sync_interval),
         (KeyType::EcP256, Duration::from_secs(5))
     );
-    assert_eq!(
-        (config.admin_socket_path, config.availability_target),
-        (None, None)
-    );
     assert!(!config.allow_unauthenticated_verifiers && !config.disable_workload_api);
-    assert!(config.use_sync_authorized_entries && config.allowed_foreign_jwt_claims.is_empty());
+    assert!(config.allowed_foreign_jwt_claims.is_empty());
     let unix = config.unix.unwrap();
     assert_eq!(
         (unix.discover_workload_path, unix.workload_size_limit),
@@ -101,18 +97,14 @@ fn defaults_are_those_of_spire() {
 #[test]
 fn all_keys_are_read() {
     let (config, warnings) = read(
-        r#"data_dir = "/var/a" socket_path = "/run/a/public/api.sock" admin_socket_path = "/run/a/private/admin.sock"
-        log_level = "debug" trust_bundle_format = "spiffe" workload_x509_svid_key_type = "rsa-2048" availability_target = "24h"
+        r#"data_dir = "/var/a" socket_path = "/run/a/public/api.sock"
+        log_level = "debug" trust_bundle_format = "spiffe" workload_x509_svid_key_type = "rsa-2048"
         x509_svid_cache_max_size = 7 jwt_svid_cache_max_size = "8" allow_unauthenticated_verifiers = true
         allowed_foreign_jwt_claims = ["a", "b"] disable_workload_api = true disable_sds_api = true rebootstrap_mode = "never"
-        experimental { sync_interval = "1s" use_sync_authorized_entries = false jwt_svid_cache_hit_timeout = "6s" }"#,
+        experimental { sync_interval = "1s" jwt_svid_cache_hit_timeout = "6s" }"#,
     )
     .unwrap();
     assert_eq!(warnings, [""; 0]);
-    assert_eq!(
-        config.admin_socket_path.as_deref(),
-        Some(Path::new("/run/a/private/admin.sock"))
-    );
     assert_eq!(
         config.bootstrap,
         BundleSource::Path("b.pem".into(), BundleFormat::Spiffe)
@@ -123,10 +115,7 @@ fn all_keys_are_read() {
     );
     assert_eq!((config.cache.x509_svids, config.cache.jwt_svids), (7, 8));
     assert_eq!(config.cache.jwt_cache_hit_timeout, Duration::from_secs(6));
-    assert_eq!(
-        (config.sync_interval, config.use_sync_authorized_entries),
-        (Duration::from_secs(1), false)
-    );
+    assert_eq!(config.sync_interval, Duration::from_secs(1));
     assert!(config.allow_unauthenticated_verifiers && config.disable_workload_api);
     assert_eq!(config.allowed_foreign_jwt_claims.len(), 2);
 }
@@ -187,16 +176,8 @@ fn what_is_required_and_what_excludes_what() {
         ),
         ("server_port = 0", "agent.server_port: must not be 0"),
         (
-            "availability_target = \"23h\"",
-            "agent.availability_target: must be at least 24h",
-        ),
-        (
             "workload_x509_svid_key_type = \"rsa-4096\"",
             "agent.workload_x509_svid_key_type: must be",
-        ),
-        (
-            "socket_path = \"/run/a/s.sock\" admin_socket_path = \"/run/a/b/c\"",
-            "agent.admin_socket_path: must not lie",
         ),
         (
             "join_token = \"x\" join_token_file = \"y\"",
@@ -231,7 +212,7 @@ fn what_is_required_and_what_excludes_what() {
 #[test]
 fn keys_of_parts_to_come_are_warned_of() {
     let (_, warnings) = read(
-        "authorized_delegates = [\"spiffe://example.org/x\"] sds {} rebootstrap_mode = \"auto\"\n\
+        "authorized_delegates = [\"spiffe://example.org/x\"] sds {} availability_target = \"24h\" rebootstrap_mode = \"auto\"\n\
          experimental { broker {} nonsense = 1 }",
     )
     .unwrap();
@@ -247,7 +228,7 @@ fn keys_of_parts_to_come_are_warned_of() {
             "{part} is not in {warnings:#?}"
         );
     }
-    assert_eq!(warnings.len(), 5, "{warnings:#?}");
+    assert_eq!(warnings.len(), 6, "{warnings:#?}");
 }
 
 #[test]

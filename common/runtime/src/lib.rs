@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod fs;
 pub mod grpc;
+pub mod health;
 pub mod log;
 pub mod supervisor;
 pub mod tls;

@@ -1,17 +1,15 @@
 //! From a configuration to a server that runs until it is told to stop.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 
 use credence_runtime::clock::SystemClock;
-use credence_runtime::config::HealthChecks;
 use credence_runtime::fs::{FsError, ensure_dir, refuse_foreign_tmp, restrict_umask};
 use credence_runtime::log::{self, LogError};
 use credence_runtime::supervisor::{Supervisor, TaskFailure};
 
-use super::{HealthListener, Plan, StartError, start};
+use super::{Plan, StartError, start};
 use crate::config::{KeyManagerConfig, ServerConfig, Warning};
 use crate::keymanager::{DiskKeyManager, KeyManager, KeyManagerError, MemoryKeyManager};
 
@@ -30,15 +28,6 @@ pub enum RunError {
     /// The signing keys can't be read.
     #[error("unable to open the key manager")]
     Keys(#[from] KeyManagerError),
-    /// The health endpoint's address means nothing.
-    #[error("unable to resolve health_checks.bind_address {name:?}")]
-    Health {
-        /// The configured name.
-        name: String,
-        /// What the resolver said.
-        #[source]
-        source: io::Error,
-    },
     /// Starting failed.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -89,7 +78,7 @@ impl Plan {
     /// Opens what the configuration names. Blocks on the file system for a moment.
     ///
     /// # Errors
-    /// [`RunError::Folder`], [`RunError::Keys`], [`RunError::Health`].
+    /// [`RunError::Folder`], [`RunError::Keys`].
     pub fn of(config: ServerConfig) -> Result<Self, RunError> {
         make_folder(&config.data_dir)?;
         if let Some(folder) = config.data_store.path.parent() {
@@ -115,7 +104,7 @@ impl Plan {
             limit_signing: config.rate_limits.signing,
             node_pruning: config.registry.node_pruning,
             x509pop: config.x509pop,
-            health: config.health_checks.map(health).transpose()?,
+            health: config.health_checks,
         })
     }
 }
@@ -126,21 +115,4 @@ fn make_folder(folder: &Path) -> Result<(), FsError> {
     }
     refuse_foreign_tmp(folder)?;
     ensure_dir(folder, DATA_MODE)
-}
-
-fn health(checks: HealthChecks) -> Result<HealthListener, RunError> {
-    let failed = |source| RunError::Health {
-        name: checks.bind_address.clone(),
-        source,
-    };
-    let address: SocketAddr = (checks.bind_address.as_str(), checks.bind_port)
-        .to_socket_addrs()
-        .map_err(failed)?
-        .next()
-        .ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))?;
-    Ok(HealthListener {
-        address,
-        live_path: checks.live_path,
-        ready_path: checks.ready_path,
-    })
 }

@@ -209,6 +209,10 @@ fn every_fault_at_once_with_its_line() {
             "server.proxy_protocol_trusted_cidrs: not supported by this version",
         ),
         (
+            "server.conf:12:48",
+            "server.audit_log_enabled: not supported by this version",
+        ),
+        (
             "server.conf:13:17",
             "server.experimental.auth_opa_policy_engine: not supported",
         ),

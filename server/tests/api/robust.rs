@@ -6,7 +6,7 @@ use credence_proto::spire::api::server::bundle::v1::GetBundleRequest;
 use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use credence_proto::spire::api::server::entry::v1 as pb;
 use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
-use credence_server::app::HealthListener;
+use credence_runtime::config::HealthChecks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tonic::Code;
@@ -111,8 +111,9 @@ async fn the_socket_is_for_owner_and_group() {
 #[tokio::test]
 async fn http_health_answers_two_paths() {
     let lab = Lab::start_with(|plan| {
-        plan.health = Some(HealthListener {
-            address: "127.0.0.1:0".parse().unwrap(),
+        plan.health = Some(HealthChecks {
+            bind_address: "127.0.0.1".to_owned(),
+            bind_port: 0,
             live_path: "/live".to_owned(),
             ready_path: "/ready".to_owned(),
         });
