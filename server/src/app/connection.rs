@@ -29,8 +29,9 @@ const AGE_GRACE: Duration = Duration::from_secs(60);
 /// When a silent peer is asked whether it is there, and how long it may take to say so.
 const PING_AFTER: Duration = Duration::from_secs(60);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
-/// Calls at a time on one connection.
+/// Calls at a time on one connection; few for a caller who proved nothing and may make two kinds of call only.
 const MAX_CALLS: u32 = 1_000;
+const MAX_ANONYMOUS_CALLS: u32 = 32;
 /// What a peer may send before it is read, per call and in all.
 const CALL_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -46,6 +47,10 @@ where
         Ok(Err(error)) => return tracing::debug!(%caller, %error, "Connection without HTTP/2"),
         Err(_) => return tracing::debug!(%caller, "Connection said nothing in time"),
     };
+    let calls = match caller {
+        Caller::Anonymous { .. } => MAX_ANONYMOUS_CALLS,
+        Caller::Local { .. } | Caller::Peer { .. } => MAX_CALLS,
+    };
     let connection = Arc::new(Connection {
         caller,
         closing: closing.clone(),
@@ -56,7 +61,7 @@ where
         .auto_date_header(false)
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PONG_WITHIN)
-        .max_concurrent_streams(MAX_CALLS)
+        .max_concurrent_streams(calls)
         .initial_stream_window_size(CALL_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_connection(TokioIo::new(stream), gate);
@@ -147,3 +152,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
         self.inner.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use credence_crypto::sha256;
-use credence_identity::{Bundle, Entry, EntryId, Timestamp, TrustDomain};
+use credence_identity::{Bundle, Entry, EntryId, TrustDomain};
 
 use crate::registry::State;
 
@@ -57,7 +57,7 @@ impl View {
 /// What an agent was told.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    entries: HashMap<EntryId, (i64, Timestamp)>,
+    entries: HashMap<EntryId, Arc<Entry>>,
     bundles: BTreeMap<TrustDomain, Arc<Bundle>>,
 }
 
@@ -88,11 +88,11 @@ impl Sent {
         let mut difference = Difference::default();
         let mut entries = HashMap::with_capacity(view.entries.len());
         for entry in &view.entries {
-            let stamp = (entry.revision_number, entry.created_at);
-            if self.entries.get(&entry.id) != Some(&stamp) {
+            // The whole entry is compared: one that was deleted and made again within a second has the old revision.
+            if self.entries.get(&entry.id) != Some(entry) {
                 difference.entries.push(Arc::clone(entry));
             }
-            entries.insert(entry.id.clone(), stamp);
+            entries.insert(entry.id.clone(), Arc::clone(entry));
         }
         let gone = self.entries.keys().filter(|id| !entries.contains_key(*id));
         difference.removed = gone.cloned().collect();
@@ -112,8 +112,10 @@ impl Sent {
 
 #[cfg(test)]
 mod tests {
+    use credence_identity::{Selector, SpiffeId, Timestamp};
+    use proptest::prelude::*;
+
     use super::*;
-    use credence_identity::{Selector, SpiffeId};
 
     fn entry(id: &str, revision: i64) -> Arc<Entry> {
         Arc::new(Entry {
@@ -181,5 +183,49 @@ mod tests {
         assert_eq!(difference.bundles.len(), 1);
         assert_eq!(difference.removed_domains, [TrustDomain::parse("y").unwrap()]);
         assert!(sent.advance(&second).is_empty());
+    }
+
+    fn any_view() -> impl Strategy<Value = View> {
+        let entries = prop::collection::btree_map(0..12_u8, (0..3_i64, any::<bool>()), 0..10);
+        let bundles = prop::collection::btree_map(0..3_u8, 0..3_u64, 0..3);
+        (entries, bundles).prop_map(|(entries, bundles)| {
+            let entries: Vec<_> = entries
+                .into_iter()
+                .map(|(id, (revision, admin))| {
+                    let mut made = Entry::clone(&entry(&format!("e{id:02}"), revision));
+                    made.admin = admin;
+                    Arc::new(made)
+                })
+                .collect();
+            let bundles: Vec<_> = bundles
+                .into_iter()
+                .map(|(name, sequence)| bundle(&format!("td{name}"), sequence))
+                .collect();
+            view(&entries, &bundles)
+        })
+    }
+
+    proptest! {
+        /// Push against poll: who applies each difference holds what who asks for everything gets.
+        #[test]
+        fn differences_add_up_to_the_view(views in prop::collection::vec(any_view(), 1..12)) {
+            let mut sent = Sent::default();
+            let mut held: BTreeMap<EntryId, Arc<Entry>> = BTreeMap::new();
+            let mut bundles: BTreeMap<TrustDomain, Arc<Bundle>> = BTreeMap::new();
+            for view in views {
+                let told = sent.advance(&view);
+                for id in &told.removed {
+                    prop_assert!(held.remove(id).is_some(), "{id} was removed without having been told of");
+                }
+                for name in &told.removed_domains {
+                    prop_assert!(bundles.remove(name).is_some());
+                }
+                held.extend(told.entries.into_iter().map(|entry| (entry.id.clone(), entry)));
+                bundles.extend(told.bundles.into_iter().map(|bundle| (bundle.trust_domain.clone(), bundle)));
+                let whole: Vec<_> = held.values().cloned().collect();
+                prop_assert_eq!(&whole, &view.entries);
+                prop_assert_eq!(&bundles, &view.bundles);
+            }
+        }
     }
 }
