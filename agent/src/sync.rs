@@ -167,3 +167,6 @@ pub async fn start(
         in_step,
     })
 }
+
+#[cfg(test)]
+mod tests;

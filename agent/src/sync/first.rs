@@ -10,11 +10,10 @@ use credence_identity::{Bundle, SpiffeId};
 use credence_runtime::backoff::Backoff;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tonic::Code;
 
 use super::bootstrap::{BootstrapError, from_certificates, load};
 use super::connection::{ConnectionError, Connector, channel_to_anyone};
-use super::keeper::{Custody, RenewError};
+use super::keeper::{Custody, RenewError, is_final};
 use super::server::{AttestError, CallError, attest_over, bundle_over};
 use crate::attestor::node::NodeAttestor;
 use crate::config::BundleSource;
@@ -62,7 +61,7 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// Tries for a minute, as SPIRE's agent does; a refusal is final.
+    /// Tries for a minute, as SPIRE's agent does; a refusal is final, for it would be the same again.
     pub(crate) async fn run(self) -> Result<First, FirstError> {
         let give_up = Instant::now() + GIVE_UP_AFTER;
         let mut backoff = Backoff::new(FIRST_RETRY, GIVE_UP_AFTER);
@@ -216,17 +215,14 @@ struct Failure {
 
 impl Failure {
     fn attestation(error: AttestError) -> Self {
-        let is_final = matches!(&error, AttestError::Call(error) if error.code() == Code::PermissionDenied);
-        Self {
-            error: FirstError::Attest(error.to_string(), Box::new(error)),
-            is_final,
-        }
+        Self::renewal(error.into())
     }
 
     fn renewal(error: RenewError) -> Self {
+        let is_final = is_final(&error);
         Self {
             error: FirstError::Attest(error.to_string(), Box::new(error)),
-            is_final: false,
+            is_final,
         }
     }
 }
