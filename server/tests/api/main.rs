@@ -17,3 +17,4 @@ mod harness;
 mod push;
 mod robust;
 mod svid;
+mod tls;
