@@ -1,7 +1,7 @@
 //! The HTTP health endpoint (`health_checks`), for load balancers and orchestrators that speak no gRPC.
 //!
 //! Owns two paths and nothing else of HTTP: a request line is read, an answer written, the connection closed. What is well
-//! is the caller's to say. Invariant: no peer holds a task for longer than five seconds, and at most [`MOST`] do at a time.
+//! is the caller's to say. Invariant: no peer holds a task for longer than five seconds, and at most 64 do at a time.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

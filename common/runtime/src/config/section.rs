@@ -4,6 +4,8 @@
 //! counts (lists are joined), as HCL 1 decodes. Keys are matched without regard to case. Every key asked for is known;
 //! [`Section::finish`] names the others.
 
+mod blocks;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -11,7 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hcl::{Body, Item, Key, Kind, Position, Value};
+use super::hcl::{Body, Item, Kind, Position, Value};
 use super::report::{Place, Report};
 use super::value::{as_boolean, as_integer, as_string, describe, parse_duration};
 
@@ -212,46 +214,6 @@ impl<'a> Section<'a> {
         all
     }
 
-    /// A block; repeated ones are one section.
-    pub fn block(&self, key: &'static str) -> Option<Section<'a>> {
-        let mut parts = Vec::new();
-        let mut place = None;
-        for found in self.known(key) {
-            place.get_or_insert_with(|| found.place());
-            parts.extend(self.bodies(&found).into_iter().map(|body| Part {
-                file: found.file.clone(),
-                body,
-            }));
-        }
-        Some(Section::new(parts, self.name_of(key), place?, self.report))
-    }
-
-    /// As [`Section::block`], but an absent block is an empty one.
-    pub fn block_or_empty(&self, key: &'static str) -> Section<'a> {
-        self.block(key)
-            .unwrap_or_else(|| Section::new(Vec::new(), self.name_of(key), self.place.clone(), self.report))
-    }
-
-    /// Blocks `key "label" { … }` in their order, each by itself, repeated labels included; the JSON form nests an
-    /// object per label.
-    pub fn labelled(&self, key: &'static str) -> Vec<(Located<String>, Section<'a>)> {
-        let mut all = Vec::new();
-        for found in self.known(key) {
-            if let [_, label, ..] = found.item.keys.as_slice() {
-                all.extend(self.under_label(key, &found.file, label, &found.item.value));
-                continue;
-            }
-            for body in self.bodies(&found) {
-                for item in &body.items {
-                    if let Some(label) = item.keys.first() {
-                        all.extend(self.under_label(key, &found.file, label, &item.value));
-                    }
-                }
-            }
-        }
-        all
-    }
-
     /// The first keys of all items, lower-cased and each once, in their order.
     pub fn keys(&self) -> Vec<Located<String>> {
         let mut seen = BTreeSet::new();
@@ -365,60 +327,6 @@ impl<'a> Section<'a> {
         }
         value
     }
-
-    /// The bodies of a block: one, or several in a list of the JSON form.
-    fn bodies(&self, found: &Found<'a>) -> Vec<&'a Body> {
-        bodies_of(&found.item.value).unwrap_or_else(|other| {
-            let name = found
-                .item
-                .keys
-                .first()
-                .map_or_else(String::new, |key| self.name_of(&key.text));
-            let got = describe(&other.kind);
-            let place = Place::at(&found.file, other.position);
-            self.report
-                .fault(place, format!("{name}: expected a block, found {got}"));
-            Vec::new()
-        })
-    }
-
-    fn under_label(
-        &self,
-        key: &str,
-        file: &Arc<str>,
-        label: &Key,
-        value: &'a Value,
-    ) -> Vec<(Located<String>, Section<'a>)> {
-        let path = format!("{} {:?}", self.name_of(key), label.text);
-        let place = Place::at(file, label.position);
-        match bodies_of(value) {
-            Ok(bodies) => bodies
-                .into_iter()
-                .map(|body| {
-                    let parts = vec![Part {
-                        file: file.clone(),
-                        body,
-                    }];
-                    let label = Located {
-                        value: label.text.clone(),
-                        place: place.clone(),
-                    };
-                    (
-                        label,
-                        Section::new(parts, path.clone(), place.clone(), self.report),
-                    )
-                })
-                .collect(),
-            Err(other) => {
-                let got = describe(&other.kind);
-                self.report.fault(
-                    Place::at(file, other.position),
-                    format!("{path}: expected a block, found {got}"),
-                );
-                Vec::new()
-            }
-        }
-    }
 }
 
 impl Found<'_> {
@@ -430,21 +338,6 @@ impl Found<'_> {
                 .first()
                 .map_or(Position::default(), |key| key.position),
         )
-    }
-}
-
-/// The bodies in a value that is an object or a list of them; else the value that isn't.
-fn bodies_of(value: &Value) -> Result<Vec<&Body>, &Value> {
-    match &value.kind {
-        Kind::Object(body) => Ok(vec![body]),
-        Kind::List(values) => {
-            let mut all = Vec::new();
-            for value in values {
-                all.extend(bodies_of(value)?);
-            }
-            Ok(all)
-        }
-        _ => Err(value),
     }
 }
 
