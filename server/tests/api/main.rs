@@ -12,6 +12,7 @@
 mod attest;
 mod authorization;
 mod bundle;
+mod commands;
 mod entry;
 mod harness;
 mod push;
