@@ -14,16 +14,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use credence_identity::Timestamp;
+use futures_util::TryStreamExt;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::{Change, Revision, Snapshot, Store, StoreError};
+use write::Script;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
 /// Rows that SQLite's thread may read ahead of the loader: each wake of the other thread serves that many.
 const ROWS_AHEAD: usize = 1024;
+
+/// Changes of a commit whose script is worth keeping.
+const FEW: usize = 4;
 
 /// How to open an SQLite store.
 #[derive(Debug, Clone)]
@@ -73,6 +78,28 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Runs a script. An error comes with the place of the statement that failed.
+    async fn run(&mut self, mut script: Script, keep: bool) -> Result<(), (usize, StoreError)> {
+        let mut outcomes = self.connection.fetch_many(script.build().persistent(keep));
+        let mut done = 0;
+        loop {
+            match outcomes.try_next().await {
+                Ok(Some(_)) => done += 1,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err((done, error.into())),
+            }
+        }
+    }
+
+    async fn roll_back(&mut self) {
+        // Fails if SQLite has rolled back by itself, or never began.
+        if let Err(error) = sqlx::query("ROLLBACK").execute(&mut self.connection).await {
+            tracing::debug!(error = %error, "Nothing to roll back");
+        }
+    }
+}
+
 impl Store for SqliteStore {
     async fn load(&mut self) -> Result<Snapshot, StoreError> {
         let mut transaction = self.connection.begin().await?;
@@ -87,11 +114,19 @@ impl Store for SqliteStore {
         changes: &[Change],
         now: Timestamp,
     ) -> Result<Revision, StoreError> {
-        // Immediate: the lock comes first, with the busy timeout, and cannot be lost later on.
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let after = write::changes(&mut transaction, at, changes, now).await?;
-        transaction.commit().await?;
-        Ok(after)
+        let script = write::script(at, changes, now)?;
+        // Scripts for few changes come again with the same text and stay prepared; the others are many and large.
+        let few = changes.len() <= FEW;
+        if let Err((statement, error)) = self.run(script, few).await {
+            self.roll_back().await;
+            let moved = statement == write::GUARD && error.is_refusal();
+            return Err(if moved {
+                StoreError::Moved { expected: at }
+            } else {
+                error
+            });
+        }
+        Ok(at.plus(changes.len()))
     }
 
     async fn probe(&mut self) -> Result<(), StoreError> {

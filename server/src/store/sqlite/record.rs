@@ -1,7 +1,9 @@
 //! Rows of the tables to domain types. The way back is in `write`.
 //!
-//! Owns the check that what is on disk is valid. Texts that occur in many rows (IDs, selectors, hints) are kept once.
+//! Owns the check that what is on disk is valid. Texts that occur in many rows (parents, selectors, hints) are kept
+//! once.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::str::FromStr;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credence_identity::{Bundle, Entry, EntryId, Selector, SpiffeId, Timestamp, TrustDomain};
+use serde::Deserialize;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -16,13 +19,34 @@ use super::super::{JoinToken, Node, Row, StoreError};
 use super::bundle_json;
 
 /// Columns of `entries` in the order in which [`Records::entry`] reads and `write` fills them.
-pub(super) const ENTRY_COLUMNS: &str = "row, id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, admin, \
-     downstream, store_svid, expires_at, dns_names, hint, disable_x509_svid_prefetch, jwt_svid_include_jti, \
-     revision_number, created_at";
+pub(super) const ENTRY_COLUMNS: &str = "row, id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, flags, \
+     expires_at, dns_names, hint, revision_number, created_at";
 
 /// Columns of `nodes`, likewise.
 pub(super) const NODE_COLUMNS: &str = "row, id, attestation_type, serial, not_after, new_serial, new_not_after, \
      can_reattest, selectors, agent_version";
+
+const ADMIN: i64 = 1;
+const DOWNSTREAM: i64 = 2;
+const STORE_SVID: i64 = 4;
+const NO_PREFETCH: i64 = 8;
+const INCLUDE_JTI: i64 = 16;
+
+/// The yes-or-no attributes of an entry as the number in its row.
+pub(super) fn flags(entry: &Entry) -> i64 {
+    let flags = [
+        (entry.admin, ADMIN),
+        (entry.downstream, DOWNSTREAM),
+        (entry.store_svid, STORE_SVID),
+        (entry.disable_x509_svid_prefetch, NO_PREFETCH),
+        (entry.jwt_svid_include_jti, INCLUDE_JTI),
+    ];
+    flags
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, flag)| flag)
+        .sum()
+}
 
 /// Why one value cannot be read; the row is added by whoever knows its key.
 type Reason = String;
@@ -42,26 +66,27 @@ impl Records {
     }
 
     fn read_entry(&mut self, row: &SqliteRow) -> Result<(Row, Entry), Reason> {
+        let flags: i64 = value(row, 7)?;
         let entry = Entry {
             id: parsed(text(row, 1)?)?,
-            spiffe_id: self.id(text(row, 2)?)?,
+            spiffe_id: parsed(text(row, 2)?)?,
             parent_id: self.id(text(row, 3)?)?,
             selectors: self.selectors(text(row, 4)?)?,
             x509_svid_ttl: number(row, 5)?,
             jwt_svid_ttl: number(row, 6)?,
-            admin: flag(row, 7)?,
-            downstream: flag(row, 8)?,
-            store_svid: flag(row, 9)?,
-            expires_at: moment_or_none(row, 10)?,
-            dns_names: match text_or_none(row, 11)? {
+            admin: flags & ADMIN != 0,
+            downstream: flags & DOWNSTREAM != 0,
+            store_svid: flags & STORE_SVID != 0,
+            disable_x509_svid_prefetch: flags & NO_PREFETCH != 0,
+            jwt_svid_include_jti: flags & INCLUDE_JTI != 0,
+            expires_at: moment_or_none(row, 8)?,
+            dns_names: match text_or_none(row, 9)? {
                 Some(names) => self.texts(names)?,
                 None => Vec::new(),
             },
-            hint: self.text(text(row, 12)?),
-            disable_x509_svid_prefetch: flag(row, 13)?,
-            jwt_svid_include_jti: flag(row, 14)?,
-            revision_number: value(row, 15)?,
-            created_at: Timestamp::from_unix_millis(value(row, 16)?),
+            hint: self.text(text(row, 10)?),
+            revision_number: value(row, 11)?,
+            created_at: Timestamp::from_unix_millis(value(row, 12)?),
             federates_with: Vec::new(),
         };
         Ok((Row(number(row, 0)?), entry))
@@ -92,12 +117,12 @@ impl Records {
     }
 
     fn selectors(&mut self, list: &str) -> Result<Vec<Selector>, Reason> {
-        let read = |text: String| Ok(shared(&mut self.selectors, parsed(&text)?));
+        let read = |Text(text): Text<'_>| Ok(shared(&mut self.selectors, parsed(&text)?));
         strings(list)?.into_iter().map(read).collect()
     }
 
     fn texts(&mut self, list: &str) -> Result<Vec<Arc<str>>, Reason> {
-        Ok(strings(list)?.iter().map(|text| self.text(text)).collect())
+        Ok(strings(list)?.iter().map(|Text(text)| self.text(text)).collect())
     }
 
     fn text(&mut self, text: &str) -> Arc<str> {
@@ -146,8 +171,12 @@ pub(super) fn join_token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
     })
 }
 
+/// A text within JSON; borrowed from it unless something in it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// A list of texts, as `write` stores it.
-fn strings(list: &str) -> Result<Vec<String>, Reason> {
+fn strings(list: &str) -> Result<Vec<Text<'_>>, Reason> {
     serde_json::from_str(list).map_err(|error| error.to_string())
 }
 
@@ -165,9 +194,10 @@ fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Reason> {
 
 fn value<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, Reason>
 where
-    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    T: sqlx::Decode<'r, sqlx::Sqlite>,
 {
-    row.try_get(column).map_err(|error| error.to_string())
+    // The tables are strict, so SQLite has checked the type.
+    row.try_get_unchecked(column).map_err(|error| error.to_string())
 }
 
 fn text(row: &SqliteRow, column: usize) -> Result<&str, Reason> {

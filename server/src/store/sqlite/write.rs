@@ -1,61 +1,63 @@
-//! Writing changes: a few statements for a batch, not one per row.
+//! Writing changes: one script per commit, with a few statements for a batch and not one per row.
 //!
-//! Invariant: the changes act in their order. Neighbours of one kind share a statement; the log gets one row each.
+//! SQLite works on a thread of its own, and handing it a statement and waiting for the outcome costs more than most
+//! statements do, so a whole commit goes there at once. Invariant: the changes act in their order. Neighbours of one
+//! kind share a statement; the log gets one row for each.
 
 use std::mem::discriminant;
 
 use credence_identity::{Bundle, Entry, EntryId, SpiffeId, Timestamp, TrustDomain};
 use sqlx::query_builder::{QueryBuilder, Separated};
-use sqlx::sqlite::SqliteConnection;
 use sqlx::{Encode, Sqlite, Type};
 
-use super::super::{Change, JoinToken, Node, Revision, Row, StoreError};
+use super::super::{Change, JoinToken, Journal, Node, Revision, Row, StoreError};
 use super::bundle_json;
-use super::record::{ENTRY_COLUMNS, NODE_COLUMNS};
+use super::record::{self, ENTRY_COLUMNS, NODE_COLUMNS};
 
-/// Rows in one statement; 17 columns of them stay below SQLite's limit of 32,766 parameters.
+/// Rows in one statement; 13 columns of them stay below SQLite's limit of 32,766 parameters.
 const ROWS_PER_STATEMENT: usize = 500;
 /// How many changes the log keeps behind its head.
 const LOG_KEEPS: i64 = 100_000;
 /// How often the log is pruned, in revisions, so that not each commit pays for it.
 const LOG_PRUNED_EVERY: i64 = 1_000;
 
-/// Carries the changes out within the transaction that `connection` is in. Returns the revision of the last one.
-pub(super) async fn changes(
-    connection: &mut SqliteConnection,
-    at: Revision,
-    changes: &[Change],
-    now: Timestamp,
-) -> Result<Revision, StoreError> {
-    let after = at.plus(changes.len());
-    let (first, last) = (sql_number(at.0)?, sql_number(after.0)?);
-    let moved = sqlx::query("UPDATE log_head SET revision = ? WHERE revision = ?")
-        .bind(last)
-        .bind(first);
-    if moved.execute(&mut *connection).await?.rows_affected() != 1 {
-        return Err(StoreError::Moved { expected: at });
-    }
+/// The place of the statement in the script that fails if the log isn't where it was thought to be.
+pub(super) const GUARD: usize = 1;
+
+/// Statements, divided by semicolons, with the values bound to them. (sqlx runs several at once for SQLite only.)
+pub(super) type Script = QueryBuilder<Sqlite>;
+
+/// The transaction that commits the changes after revision `at`. If one of its statements fails, the transaction
+/// stays open and is to be rolled back.
+pub(super) fn script(at: Revision, changes: &[Change], now: Timestamp) -> Result<Script, StoreError> {
+    let (first, last) = (sql_number(at.0)?, sql_number(at.plus(changes.len()).0)?);
+    // Immediate: the lock comes first, with the busy timeout, and cannot be lost later on.
+    let mut script = Script::new("BEGIN IMMEDIATE; ");
+    // The guard: no revision is null.
+    script
+        .push("UPDATE log_head SET revision = CASE WHEN revision = ")
+        .push_bind(first);
+    script.push(" THEN ").push_bind(last).push(" END; ");
     let mut revision = at;
     for run in changes.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
         for run in run.chunks(ROWS_PER_STATEMENT) {
-            write_run(connection, revision, run).await?;
-            log(connection, revision, run, now).await?;
+            write_run(&mut script, revision, run)?;
+            log(&mut script, revision, run, now)?;
             revision = revision.plus(run.len());
         }
     }
     if first / LOG_PRUNED_EVERY != last / LOG_PRUNED_EVERY {
-        let prune = sqlx::query("DELETE FROM changes WHERE revision <= ?").bind(last - LOG_KEEPS);
-        prune.execute(&mut *connection).await?;
+        script
+            .push("DELETE FROM changes WHERE revision <= ")
+            .push_bind(last - LOG_KEEPS)
+            .push("; ");
     }
-    Ok(after)
+    script.push("COMMIT");
+    Ok(script)
 }
 
 /// Writes neighbours of one kind, which came after revision `at`.
-async fn write_run(
-    connection: &mut SqliteConnection,
-    at: Revision,
-    run: &[Change],
-) -> Result<(), StoreError> {
+fn write_run(script: &mut Script, at: Revision, run: &[Change]) -> Result<(), StoreError> {
     match run.first() {
         None => Ok(()),
         Some(Change::EntryPut(_)) => {
@@ -63,83 +65,92 @@ async fn write_run(
                 Change::EntryPut(entry) => Some((row, &**entry)),
                 _ => None,
             });
-            put_entries(connection, &entries.collect::<Vec<_>>()).await
+            put_entries(script, &entries.collect::<Vec<_>>())
         }
         Some(Change::NodePut(_)) => {
             let nodes = numbered(at, run).filter_map(|(row, change)| match change {
                 Change::NodePut(node) => Some((row, &**node)),
                 _ => None,
             });
-            put_nodes(connection, &nodes.collect::<Vec<_>>()).await
+            put_nodes(script, nodes)
         }
         Some(Change::JoinTokenPut(_)) => {
-            let tokens = run.iter().filter_map(|change| match change {
-                Change::JoinTokenPut(token) => Some(token),
-                _ => None,
-            });
-            put_join_tokens(connection, tokens).await
+            put_join_tokens(
+                script,
+                run.iter().filter_map(|change| match change {
+                    Change::JoinTokenPut(token) => Some(token),
+                    _ => None,
+                }),
+            );
+            Ok(())
         }
-        Some(Change::BundlePut(_)) => {
-            for change in run {
-                if let Change::BundlePut(bundle) = change {
-                    put_bundle(connection, bundle).await?;
-                }
+        Some(Change::BundlePut(_)) => run.iter().try_for_each(|change| match change {
+            Change::BundlePut(bundle) => put_bundle(script, bundle),
+            _ => Ok(()),
+        }),
+        Some(Change::JournalPut(_)) => {
+            if let Some(Change::JournalPut(journal)) = run.last() {
+                put_journal(script, journal);
             }
             Ok(())
         }
-        Some(Change::JournalPut(_)) => {
-            let Some(Change::JournalPut(journal)) = run.last() else {
-                return Ok(());
-            };
-            let put = "INSERT INTO authority_journal (id, body) VALUES (1, ?) \
-                       ON CONFLICT (id) DO UPDATE SET body = excluded.body";
-            sqlx::query(put).bind(&*journal.0).execute(connection).await?;
+        Some(Change::EntryDelete(_)) => {
+            delete(script, "entries", "id", run);
             Ok(())
         }
-        Some(Change::EntryDelete(_)) => delete(connection, "entries", "id", run).await,
-        Some(Change::NodeDelete(_)) => delete(connection, "nodes", "id", run).await,
-        Some(Change::JoinTokenDelete(_)) => delete(connection, "join_tokens", "token", run).await,
-        Some(Change::BundleDelete(_)) => delete(connection, "bundles", "trust_domain", run).await,
+        Some(Change::NodeDelete(_)) => {
+            delete(script, "nodes", "id", run);
+            Ok(())
+        }
+        Some(Change::JoinTokenDelete(_)) => {
+            delete(script, "join_tokens", "token", run);
+            Ok(())
+        }
+        Some(Change::BundleDelete(_)) => {
+            delete(script, "bundles", "trust_domain", run);
+            Ok(())
+        }
     }
 }
 
-async fn put_entries(connection: &mut SqliteConnection, entries: &[(Row, &Entry)]) -> Result<(), StoreError> {
-    let mut put = QueryBuilder::new(format!("INSERT INTO entries ({ENTRY_COLUMNS}) "));
-    let mut failure = None;
-    put.push_values(entries, |mut values, (row, entry)| {
-        if let Err(error) = entry_values(&mut values, *row, entry) {
-            failure.get_or_insert(error);
-        }
+fn put_entries(script: &mut Script, entries: &[(Row, &Entry)]) -> Result<(), StoreError> {
+    script
+        .push("INSERT INTO entries (")
+        .push(ENTRY_COLUMNS)
+        .push(") ");
+    let mut outcome = Ok(());
+    script.push_values(entries, |mut values, (row, entry)| {
+        outcome = std::mem::replace(&mut outcome, Ok(())).and(entry_values(&mut values, *row, entry));
     });
-    put.push(" ON CONFLICT (id) DO UPDATE SET ")
-        .push(excluded(ENTRY_COLUMNS));
-    run(connection, put, entries.len(), failure).await?;
+    outcome?;
+    script
+        .push(" ON CONFLICT (id) DO UPDATE SET ")
+        .push(excluded(ENTRY_COLUMNS))
+        .push("; ");
 
-    let mut forget = QueryBuilder::new("DELETE FROM federations WHERE entry_id IN (");
-    let mut ids = forget.separated(", ");
+    script.push("DELETE FROM federations WHERE entry_id IN (");
+    let mut ids = script.separated(", ");
     for (_, entry) in entries {
         ids.push_bind(entry.id.as_str());
     }
-    forget.push(")");
-    run(connection, forget, entries.len(), None).await?;
+    script.push("); ");
 
-    let federations: Vec<(&EntryId, usize, &TrustDomain)> = last_of_each(entries)
+    let federations: Vec<(&EntryId, i64, &TrustDomain)> = last_of_each(entries)
         .flat_map(|entry| {
-            entry
-                .federates_with
-                .iter()
-                .enumerate()
+            (0..)
+                .zip(&entry.federates_with)
                 .map(|(position, domain)| (&entry.id, position, domain))
         })
         .collect();
     for page in federations.chunks(ROWS_PER_STATEMENT) {
-        let mut put = QueryBuilder::new("INSERT INTO federations (entry_id, position, trust_domain) ");
-        put.push_values(page, |mut values, (id, position, domain)| {
-            values.push_bind(id.as_str());
-            values.push_bind(i64::try_from(*position).unwrap_or(i64::MAX));
-            values.push_bind(domain.as_str());
+        script.push("INSERT INTO federations (entry_id, position, trust_domain) ");
+        script.push_values(page, |mut values, (id, position, domain)| {
+            values
+                .push_bind(id.as_str())
+                .push_bind(*position)
+                .push_bind(domain.as_str());
         });
-        run(connection, put, page.len(), None).await?;
+        script.push("; ");
     }
     Ok(())
 }
@@ -164,30 +175,29 @@ fn entry_values(
     );
     bind(values, entry.x509_svid_ttl);
     bind(values, entry.jwt_svid_ttl);
-    bind(values, entry.admin);
-    bind(values, entry.downstream);
-    bind(values, entry.store_svid);
+    bind(values, record::flags(entry));
     bind(values, entry.expires_at.map(Timestamp::unix_millis));
     bind(values, dns_names);
     bind(values, &*entry.hint);
-    bind(values, entry.disable_x509_svid_prefetch);
-    bind(values, entry.jwt_svid_include_jti);
     bind(values, entry.revision_number);
     bind(values, entry.created_at.unix_millis());
     Ok(())
 }
 
-async fn put_nodes(connection: &mut SqliteConnection, nodes: &[(Row, &Node)]) -> Result<(), StoreError> {
-    let mut put = QueryBuilder::new(format!("INSERT INTO nodes ({NODE_COLUMNS}) "));
-    let mut failure = None;
-    put.push_values(nodes, |mut values, (row, node)| {
-        if let Err(error) = node_values(&mut values, *row, node) {
-            failure.get_or_insert(error);
-        }
+fn put_nodes<'a>(
+    script: &mut Script,
+    nodes: impl Iterator<Item = (Row, &'a Node)>,
+) -> Result<(), StoreError> {
+    script.push("INSERT INTO nodes (").push(NODE_COLUMNS).push(") ");
+    let mut outcome = Ok(());
+    script.push_values(nodes, |mut values, (row, node)| {
+        outcome = std::mem::replace(&mut outcome, Ok(())).and(node_values(&mut values, row, node));
     });
-    put.push(" ON CONFLICT (id) DO UPDATE SET ")
-        .push(excluded(NODE_COLUMNS));
-    run(connection, put, nodes.len(), failure).await
+    script
+        .push(" ON CONFLICT (id) DO UPDATE SET ")
+        .push(excluded(NODE_COLUMNS))
+        .push("; ");
+    outcome
 }
 
 fn node_values(
@@ -211,91 +221,69 @@ fn node_values(
     Ok(())
 }
 
-async fn put_join_tokens<'a>(
-    connection: &mut SqliteConnection,
-    tokens: impl Iterator<Item = &'a JoinToken>,
-) -> Result<(), StoreError> {
-    let tokens: Vec<_> = tokens.collect();
-    let mut put = QueryBuilder::new("INSERT INTO join_tokens (token, expires_at) ");
-    put.push_values(&tokens, |mut values, token| {
-        values.push_bind(token.token.as_str());
-        values.push_bind(token.expires_at.unix_millis());
+fn put_join_tokens<'a>(script: &mut Script, tokens: impl Iterator<Item = &'a JoinToken>) {
+    script.push("INSERT INTO join_tokens (token, expires_at) ");
+    script.push_values(tokens, |mut values, token| {
+        values
+            .push_bind(token.token.as_str())
+            .push_bind(token.expires_at.unix_millis());
     });
-    put.push(" ON CONFLICT (token) DO UPDATE SET expires_at = excluded.expires_at");
-    run(connection, put, tokens.len(), None).await
+    script.push(" ON CONFLICT (token) DO UPDATE SET expires_at = excluded.expires_at; ");
 }
 
-async fn put_bundle(connection: &mut SqliteConnection, bundle: &Bundle) -> Result<(), StoreError> {
+fn put_bundle(script: &mut Script, bundle: &Bundle) -> Result<(), StoreError> {
     let authorities = bundle_json::encode(bundle).map_err(unencodable)?;
     let refresh_hint = bundle
         .refresh_hint
         .map(|hint| i64::try_from(hint.as_millis()).unwrap_or(i64::MAX));
-    let put = "INSERT INTO bundles (trust_domain, authorities, refresh_hint, sequence_number) VALUES (?, ?, ?, ?) \
-               ON CONFLICT (trust_domain) DO UPDATE SET authorities = excluded.authorities, \
-               refresh_hint = excluded.refresh_hint, sequence_number = excluded.sequence_number";
-    let put = sqlx::query(put)
-        .bind(bundle.trust_domain.as_str())
-        .bind(authorities)
-        .bind(refresh_hint)
-        .bind(sql_number(bundle.sequence_number)?);
-    put.execute(connection).await?;
+    script.push("INSERT INTO bundles (trust_domain, authorities, refresh_hint, sequence_number) VALUES (");
+    let mut values = script.separated(", ");
+    values
+        .push_bind(bundle.trust_domain.as_str())
+        .push_bind(authorities)
+        .push_bind(refresh_hint);
+    values.push_bind(sql_number(bundle.sequence_number)?);
+    script.push(
+        ") ON CONFLICT (trust_domain) DO UPDATE SET authorities = excluded.authorities, \
+         refresh_hint = excluded.refresh_hint, sequence_number = excluded.sequence_number; ",
+    );
     Ok(())
 }
 
+fn put_journal(script: &mut Script, journal: &Journal) {
+    script
+        .push("INSERT INTO authority_journal (id, body) VALUES (1, ")
+        .push_bind(&*journal.0);
+    script.push(") ON CONFLICT (id) DO UPDATE SET body = excluded.body; ");
+}
+
 /// Deletes by key; what isn't there is passed over.
-async fn delete(
-    connection: &mut SqliteConnection,
-    table: &'static str,
-    key: &'static str,
-    doomed: &[Change],
-) -> Result<(), StoreError> {
-    let mut delete = QueryBuilder::new(format!("DELETE FROM {table} WHERE {key} IN ("));
-    let mut keys = delete.separated(", ");
+fn delete(script: &mut Script, table: &'static str, key: &'static str, doomed: &[Change]) {
+    script
+        .push("DELETE FROM ")
+        .push(table)
+        .push(" WHERE ")
+        .push(key)
+        .push(" IN (");
+    let mut keys = script.separated(", ");
     for change in doomed {
         keys.push_bind(described(change).1);
     }
-    delete.push(")");
-    run(connection, delete, doomed.len(), None).await
+    script.push("); ");
 }
 
-async fn log(
-    connection: &mut SqliteConnection,
-    at: Revision,
-    changes: &[Change],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let mut put = QueryBuilder::new("INSERT INTO changes (revision, kind, object, changed_at) ");
-    let mut failure = None;
-    put.push_values(numbered(at, changes), |mut values, (row, change)| {
+fn log(script: &mut Script, at: Revision, changes: &[Change], now: Timestamp) -> Result<(), StoreError> {
+    script.push("INSERT INTO changes (revision, kind, object, changed_at) ");
+    let first = sql_number(at.plus(1).0)?;
+    script.push_values((first..).zip(changes), |mut values, (revision, change)| {
         let (kind, object) = described(change);
-        match sql_number(row.0) {
-            Ok(revision) => bind(&mut values, revision),
-            Err(error) => failure = Some(error),
-        }
         values
+            .push_bind(revision)
             .push_bind(kind)
             .push_bind(object)
             .push_bind(now.unix_millis());
     });
-    run(connection, put, changes.len(), failure).await
-}
-
-/// Runs a statement over that many rows. Those over one row are always the same and stay prepared; the others are
-/// many and large.
-async fn run(
-    connection: &mut SqliteConnection,
-    mut statement: QueryBuilder<Sqlite>,
-    rows: usize,
-    failure: Option<StoreError>,
-) -> Result<(), StoreError> {
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    statement
-        .build()
-        .persistent(rows == 1)
-        .execute(connection)
-        .await?;
+    script.push("; ");
     Ok(())
 }
 

@@ -23,14 +23,11 @@ CREATE TABLE entries (
     selectors TEXT NOT NULL,
     x509_svid_ttl INTEGER NOT NULL,
     jwt_svid_ttl INTEGER NOT NULL,
-    admin INTEGER NOT NULL,
-    downstream INTEGER NOT NULL,
-    store_svid INTEGER NOT NULL,
+    -- 1 admin, 2 downstream, 4 store_svid, 8 disable_x509_svid_prefetch, 16 jwt_svid_include_jti
+    flags INTEGER NOT NULL,
     expires_at INTEGER,
     dns_names TEXT,
     hint TEXT NOT NULL,
-    disable_x509_svid_prefetch INTEGER NOT NULL,
-    jwt_svid_include_jti INTEGER NOT NULL,
     revision_number INTEGER NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT;
