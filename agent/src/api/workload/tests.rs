@@ -1,4 +1,5 @@
 mod lab;
+mod logged;
 mod others;
 mod vectors;
 
