@@ -157,12 +157,6 @@ impl AgentConfig {
 fn read_root(root: &Section<'_>, flags: &Body) -> Option<AgentConfig> {
     root.without_effect(&["telemetry"]);
     let health_checks = health_checks(root);
-    if health_checks.is_some() {
-        root.warn(
-            "health_checks",
-            "the HTTP listener has no effect in this version; use healthcheck on the socket",
-        );
-    }
     let plugins = plugins::read(root);
     let Some(mut agent) = root.block("agent") else {
         root.report()

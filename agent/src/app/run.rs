@@ -132,6 +132,7 @@ impl Plan {
             workload: (!config.disable_workload_api).then_some(workload),
             unix: config.unix,
             proc: ProcFs::from_env(),
+            health: config.health_checks,
         })
     }
 }

@@ -61,7 +61,8 @@ pub(crate) trait Document {
 #[derive(Debug)]
 pub(crate) struct Kept<D> {
     document: Arc<D>,
-    version: EntryVersion,
+    /// None when the entry changed and kept its version, which it does if it is made anew within a second.
+    version: Option<EntryVersion>,
     arrived: Instant,
     renew_at: Timestamp,
     renew_after: Duration,
@@ -72,7 +73,7 @@ impl<D: Document> Kept<D> {
     pub(crate) fn new(document: Arc<D>, version: EntryVersion, now: Moment, jitter: f64) -> Self {
         let renew_at = rotation::renew_at(now.wall, document.not_after(), jitter);
         Self {
-            version,
+            version: Some(version),
             arrived: now.monotonic,
             renew_at,
             renew_after: now.wall.until(renew_at),
@@ -92,7 +93,9 @@ impl<D: Document> Kept<D> {
     /// Whether it is to be replaced: the entry has changed, or the renewal has come on either clock. The wall clock
     /// covers a step forwards and a suspended machine, the monotonic one a step back.
     pub(crate) fn is_due_at(&self, entry: &Entry, now: Moment) -> bool {
-        self.version != EntryVersion::of(entry) || self.due_in(now).is_zero()
+        let stale =
+            self.version != Some(EntryVersion::of(entry)) || *self.document.spiffe_id() != entry.spiffe_id;
+        stale || self.due_in(now).is_zero()
     }
 
     /// How long until the renewal, on a wall clock that isn't stepped meanwhile.
@@ -159,6 +162,16 @@ impl<K: Ord + Clone, D> Shelf<K, D> {
         self.uses += 1;
         let used = self.slots.get(&key).map_or(self.uses, |slot| slot.used);
         self.slots.insert(key, Slot { kept, used });
+    }
+
+    /// Has the key's document replaced at once, though it is for the same version of its entry.
+    pub(crate) fn outdate<Q: Ord + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.kept.version = None;
+        }
     }
 
     /// Marks the key as just used.

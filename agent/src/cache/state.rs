@@ -238,6 +238,15 @@ impl State {
 
     fn put_entry(&mut self, entry: Arc<Entry>, concerned: &mut BTreeSet<SubscriberId>) {
         let old = self.entries.put(entry.clone());
+        if old.as_ref() == Some(&entry) {
+            return;
+        }
+        if old
+            .as_ref()
+            .is_some_and(|old| EntryVersion::of(old) == EntryVersion::of(&entry))
+        {
+            self.svids.outdate(&entry.id);
+        }
         let known = |old: &Entry, selector: &Selector| old.selectors.contains(selector);
         let added = entry
             .selectors

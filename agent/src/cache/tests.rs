@@ -332,3 +332,25 @@ async fn a_removed_selector_in_an_entry_without_any_serves_nobody() {
     assert!(fixture.cache.identities(&caller(&[1])).is_unregistered());
     assert!(fixture.cache.identities(&caller(&[])).is_unregistered());
 }
+
+/// An entry that is deleted and made anew within a second has the version that it had.
+#[tokio::test(start_paused = true)]
+async fn another_entry_of_the_same_version_is_signed_anew() {
+    let fixture = Fixture::with_entries(10, vec![entry("a")]);
+    fixture.sign();
+    fixture.put(vec![entry("a")]);
+    assert_eq!(fixture.wanted(), [] as [&str; 0], "nothing has changed");
+    let names = Entry {
+        dns_names: vec!["db".into()],
+        ..entry("a")
+    };
+    fixture.put(vec![names.clone()]);
+    assert_eq!(fixture.wanted(), ["a"]);
+    fixture.sign();
+    fixture.put(vec![Entry {
+        spiffe_id: entry("b").spiffe_id,
+        ..names
+    }]);
+    assert_eq!(fixture.wanted(), ["a"]);
+    assert!(fixture.cache.identities(&caller(&[1])).pending);
+}

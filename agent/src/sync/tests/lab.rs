@@ -90,51 +90,104 @@ impl Lab {
     }
 
     pub(super) async fn token(&self) -> String {
-        let request = agent_pb::CreateJoinTokenRequest { ttl: 600, ..Default::default() };
-        AgentClient::new(self.local()).create_join_token(request).await.unwrap().into_inner().value
+        let request = agent_pb::CreateJoinTokenRequest {
+            ttl: 600,
+            ..Default::default()
+        };
+        AgentClient::new(self.local())
+            .create_join_token(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .value
     }
 
     /// Creates entries below the agent: id, last part of the SPIFFE ID, uid of the caller.
     pub(super) async fn create(&self, agent: &SpiffeId, entries: &[(&str, &str, u8)]) {
-        let entries = entries.iter().map(|(id, name, uid)| entry_of(agent, id, name, *uid)).collect();
-        let request = entry_pb::BatchCreateEntryRequest { entries, output_mask: None };
-        let answer = EntryClient::new(self.local()).batch_create_entry(request).await.unwrap().into_inner();
-        assert!(answer.results.iter().all(|result| result.status.as_ref().unwrap().code == 0), "{answer:?}");
+        let entries = entries
+            .iter()
+            .map(|(id, name, uid)| entry_of(agent, id, name, *uid))
+            .collect();
+        let request = entry_pb::BatchCreateEntryRequest {
+            entries,
+            output_mask: None,
+        };
+        let answer = EntryClient::new(self.local())
+            .batch_create_entry(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(
+            answer
+                .results
+                .iter()
+                .all(|result| result.status.as_ref().unwrap().code == 0),
+            "{answer:?}"
+        );
     }
 
     /// Replaces an entry.
     pub(super) async fn update(&self, agent: &SpiffeId, id: &str, name: &str, uid: u8) {
         let entries = vec![entry_of(agent, id, name, uid)];
-        let request = entry_pb::BatchUpdateEntryRequest { entries, ..Default::default() };
-        EntryClient::new(self.local()).batch_update_entry(request).await.unwrap();
+        let request = entry_pb::BatchUpdateEntryRequest {
+            entries,
+            ..Default::default()
+        };
+        EntryClient::new(self.local())
+            .batch_update_entry(request)
+            .await
+            .unwrap();
     }
 
     pub(super) async fn delete(&self, id: &str) {
-        let request = entry_pb::BatchDeleteEntryRequest { ids: vec![id.to_owned()] };
-        EntryClient::new(self.local()).batch_delete_entry(request).await.unwrap();
+        let request = entry_pb::BatchDeleteEntryRequest {
+            ids: vec![id.to_owned()],
+        };
+        EntryClient::new(self.local())
+            .batch_delete_entry(request)
+            .await
+            .unwrap();
     }
 
     pub(super) async fn ban(&self, agent: &SpiffeId) {
-        let request = agent_pb::BanAgentRequest { id: Some(id_of(agent)) };
+        let request = agent_pb::BanAgentRequest {
+            id: Some(id_of(agent)),
+        };
         AgentClient::new(self.local()).ban_agent(request).await.unwrap();
     }
 
     pub(super) async fn evict(&self, agent: &SpiffeId) {
-        let request = agent_pb::DeleteAgentRequest { id: Some(id_of(agent)) };
-        AgentClient::new(self.local()).delete_agent(request).await.unwrap();
+        let request = agent_pb::DeleteAgentRequest {
+            id: Some(id_of(agent)),
+        };
+        AgentClient::new(self.local())
+            .delete_agent(request)
+            .await
+            .unwrap();
     }
 
     /// The version that the server was told by the agent.
     pub(super) async fn version_of(&self, agent: &SpiffeId) -> String {
-        let request = agent_pb::GetAgentRequest { id: Some(id_of(agent)), output_mask: None };
-        AgentClient::new(self.local()).get_agent(request).await.unwrap().into_inner().agent_version
+        let request = agent_pb::GetAgentRequest {
+            id: Some(id_of(agent)),
+            output_mask: None,
+        };
+        AgentClient::new(self.local())
+            .get_agent(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .agent_version
     }
 
     /// A plan for an agent whose data is in that folder of the lab.
     pub(super) fn plan(&self, attestor: Arc<dyn NodeAttestor>, data: &str, keys: KeyManager) -> SyncPlan {
         SyncPlan {
             trust_domain: trust_domain(),
-            server: ServerAddress { host: "127.0.0.1".to_owned(), port: self.port },
+            server: ServerAddress {
+                host: "127.0.0.1".to_owned(),
+                port: self.port,
+            },
             bundle: BundleSource::Insecure,
             attestor,
             keys: Arc::new(keys),
@@ -152,15 +205,24 @@ impl Lab {
 }
 
 pub(super) fn id_of(id: &SpiffeId) -> types::Spiffeid {
-    types::Spiffeid { trust_domain: id.trust_domain_name().to_owned(), path: id.path().to_owned() }
+    types::Spiffeid {
+        trust_domain: id.trust_domain_name().to_owned(),
+        path: id.path().to_owned(),
+    }
 }
 
 fn entry_of(agent: &SpiffeId, id: &str, name: &str, uid: u8) -> types::Entry {
     types::Entry {
         id: id.to_owned(),
-        spiffe_id: Some(types::Spiffeid { trust_domain: "example.org".to_owned(), path: format!("/{name}") }),
+        spiffe_id: Some(types::Spiffeid {
+            trust_domain: "example.org".to_owned(),
+            path: format!("/{name}"),
+        }),
         parent_id: Some(id_of(agent)),
-        selectors: vec![types::Selector { r#type: "unix".to_owned(), value: format!("uid:{uid}") }],
+        selectors: vec![types::Selector {
+            r#type: "unix".to_owned(),
+            value: format!("uid:{uid}"),
+        }],
         ..types::Entry::default()
     }
 }
