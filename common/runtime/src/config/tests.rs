@@ -285,3 +285,26 @@ KeyManager "cmd" {{ plugin_cmd = "/bin/x" plugin_args = ["y"] }}
         faults[3]
     );
 }
+
+#[test]
+fn health_checks_are_off_unless_switched_on() {
+    let read = |text: &str| {
+        let document = Document::parse("h.conf", text).unwrap();
+        let report = Report::new();
+        let checks = health_checks(&document.root(&report));
+        report.finish("h.conf", Some(checks)).map(|(checks, _)| checks)
+    };
+    assert_eq!(read("").unwrap(), None);
+    assert_eq!(read("health_checks { bind_port = 1 }").unwrap(), None);
+    let on =
+        read("health_checks { listener_enabled = true bind_port = \"8080\" live_path = \"/l\" }").unwrap();
+    let want = HealthChecks {
+        bind_address: "localhost".to_owned(),
+        bind_port: 8080,
+        live_path: "/l".to_owned(),
+        ready_path: "/ready".to_owned(),
+    };
+    assert_eq!(on, Some(want));
+    let faults = read("health_checks { ready_path = \"r\" bind_prot = 1 }").unwrap_err();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+}
