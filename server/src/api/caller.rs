@@ -48,6 +48,17 @@ impl Caller {
         }
     }
 
+    /// Where the caller is, for the log.
+    pub(crate) fn address(&self) -> impl fmt::Display + use<'_> {
+        fmt::from_fn(move |f| match self {
+            Self::Local {
+                uid, pid: Some(pid), ..
+            } => write!(f, "local pid {pid} uid {uid}"),
+            Self::Local { uid, pid: None, .. } => write!(f, "local uid {uid}"),
+            Self::Peer { address, .. } | Self::Anonymous { address } => write!(f, "{address}"),
+        })
+    }
+
     /// The SPIFFE ID a TLS caller proved.
     pub(crate) const fn id(&self) -> Option<&SpiffeId> {
         match self {

@@ -142,15 +142,14 @@ fn refuse(caller: &Caller, method: &'static Method, reason: Option<Reason>) -> S
         Some(Reason::AgentNotActive) => "Agent SVID is not active",
         _ => "Authorization denied",
     };
-    let (service, name) = (method.service_name, method.name);
-    match caller {
-        Caller::Peer { id, address, .. } => tracing::error!(
-            caller_addr = %address, caller_id = %id, method = name, service, subsystem_name = "api", "{why}"
-        ),
-        other => {
-            tracing::error!(caller_addr = %other, method = name, service, subsystem_name = "api", "{why}")
-        }
-    }
+    tracing::error!(
+        caller_addr = %caller.address(),
+        caller_id = caller.id().map(tracing::field::display),
+        method = method.name,
+        service = method.service_name,
+        subsystem_name = "api",
+        "{why}"
+    );
     status::denied(reason, method.refusal())
 }
 
@@ -162,7 +161,8 @@ fn failed(caller: &Caller, method: &'static Method, response: Response<Body>) ->
         return response;
     };
     tracing::error!(
-        caller = %caller,
+        caller_addr = %caller.address(),
+        caller_id = caller.id().map(tracing::field::display),
         method = method.name,
         service = method.service_name,
         status_code = %status.code() as i32,

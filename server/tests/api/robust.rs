@@ -1,12 +1,17 @@
 //! What hostile or broken peers do, and what the server makes of it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use credence_proto::grpc::health::v1::HealthCheckRequest;
+use credence_proto::grpc::health::v1::health_client::HealthClient;
 use credence_proto::spire::api::server::bundle::v1::GetBundleRequest;
 use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use credence_proto::spire::api::server::entry::v1 as pb;
 use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_runtime::config::HealthChecks;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tonic::Code;
@@ -142,4 +147,69 @@ async fn many_connections_at_once_are_all_served() {
     for call in calls.collect::<Vec<_>>() {
         call.await.unwrap();
     }
+}
+
+/// The last good state keeps serving, health says what is wrong, and nothing that was refused is there afterwards.
+#[tokio::test]
+async fn a_locked_store_degrades_the_server_and_no_more() {
+    let mut path = std::path::PathBuf::new();
+    let lab = Lab::start_with(|plan| {
+        plan.database.busy_timeout = Duration::from_millis(100);
+        path.clone_from(&plan.database.path);
+    })
+    .await;
+    let agent = lab.agent().await;
+    lab.create(vec![entry(&agent.id, "/before")]).await;
+    let mut health = HealthClient::new(lab.local().await);
+    let mut serving = async || {
+        health
+            .check(HealthCheckRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .status
+            == 1
+    };
+    assert!(serving().await);
+
+    let mut locker = SqliteConnectOptions::new()
+        .filename(&path)
+        .connect()
+        .await
+        .unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut locker).await.unwrap();
+    let mut client = EntryClient::new(lab.local().await);
+    let wanted = || pb::BatchCreateEntryRequest {
+        entries: vec![entry(&agent.id, "/after")],
+        output_mask: None,
+    };
+    let result = soon(client.batch_create_entry(wanted()))
+        .await
+        .unwrap()
+        .into_inner()
+        .results
+        .remove(0);
+    let status = result.status.unwrap();
+    let text = "failed to create entry: datastore is unavailable";
+    assert_eq!(
+        (status.code, status.message.as_str()),
+        (Code::Internal as i32, text)
+    );
+    assert!(!serving().await);
+    let request = pb::GetAuthorizedEntriesRequest::default();
+    let held = EntryClient::new(agent.channel.clone())
+        .get_authorized_entries(request)
+        .await
+        .unwrap();
+    assert_eq!(held.into_inner().entries.len(), 1);
+
+    sqlx::query("ROLLBACK").execute(&mut locker).await.unwrap();
+    let result = soon(client.batch_create_entry(wanted()))
+        .await
+        .unwrap()
+        .into_inner()
+        .results
+        .remove(0);
+    assert_eq!(result.status, Some(crate::harness::ok()));
+    assert!(serving().await);
 }

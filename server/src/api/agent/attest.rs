@@ -76,6 +76,14 @@ pub(super) async fn attest(
     };
     Ok(Box::pin(stream::unfold(exchange, |mut exchange| async {
         let answer = exchange.next().await?;
+        if let Err(refusal) = &answer {
+            tracing::error!(
+                node_attestor_type = &*exchange.kind,
+                subsystem_name = "api",
+                "{}",
+                refusal.message()
+            );
+        }
         Some((answer, exchange))
     })))
 }
