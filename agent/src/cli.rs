@@ -26,6 +26,8 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the agent
+    Run(run::Flags),
     /// Validates an agent configuration file
     Validate(run::Flags),
     /// Determines agent health status
@@ -45,6 +47,7 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
     };
     let outcome = match &program.command {
         Command::Validate(flags) => return run::validate(flags, console),
+        Command::Run(flags) => run::run(flags),
         command => remote(command, console),
     };
     match outcome {
@@ -64,7 +67,7 @@ fn remote(command: &Command, console: &mut Console<'_>) -> Result<(), CommandErr
         .build()?;
     runtime.block_on(async {
         match command {
-            Command::Validate(_) => Ok(()),
+            Command::Run(_) | Command::Validate(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Api(command) => command.call(console).await,
         }

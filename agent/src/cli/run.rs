@@ -3,10 +3,13 @@
 use std::path::{Path, absolute};
 
 use clap::Args;
-use credence_command::Console;
+use credence_command::{CommandError, Console};
 use credence_runtime::config::Fault;
 
-use crate::config::{AgentConfig, AgentOverrides, Warning};
+use crate::{
+    app,
+    config::{AgentConfig, AgentOverrides, Warning},
+};
 
 const DEFAULT_CONFIG: &str = "conf/agent/agent.conf";
 
@@ -133,6 +136,16 @@ impl Flags {
             disable_sds_api: self.disable_sds_api,
         }
     }
+}
+
+/// Runs the agent until it is told to stop. What it dies of is in its log too.
+pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
+    let (config, warnings) = flags
+        .load()
+        .map_err(|faults| CommandError::new(faults.join("\n")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(app::run(config, &warnings));
+    ended.map_err(|error| CommandError::chain(&error))
 }
 
 /// Says whether `run` would take the configuration, and names all its faults.

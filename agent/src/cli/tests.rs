@@ -74,11 +74,6 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn no_command_has_a_flag_twice() {
-    <Program as clap::CommandFactory>::command().debug_assert();
-}
-
-#[test]
 fn a_configuration_is_valid_or_its_faults_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.conf");
@@ -112,11 +107,19 @@ fn a_configuration_is_valid_or_its_faults_are_named() {
 
 #[test]
 fn a_missing_configuration_is_looked_for_in_spires_place() {
-    let (status, _, err) = run(&["validate"]);
-    assert_eq!(status, 1);
-    let expected = "conf/agent/agent.conf: please use the -config flag\n";
-    assert!(
-        err.starts_with("SPIRE agent configuration file is invalid: ") && err.ends_with(expected),
-        "{err}"
-    );
+    for (command, prefix) in [
+        ("validate", "SPIRE agent configuration file is invalid: "),
+        ("run", ""),
+    ] {
+        let (status, _, err) = run(&[command]);
+        assert_eq!(status, 1);
+        let prefix = format!("{prefix}could not find config file /");
+        let expected = "conf/agent/agent.conf: please use the -config flag\n";
+        assert!(err.starts_with(&prefix) && err.ends_with(expected), "{err}");
+    }
+}
+
+#[test]
+fn no_command_has_a_flag_twice() {
+    <Program as clap::CommandFactory>::command().debug_assert();
 }
