@@ -1,5 +1,6 @@
 //! The binary `credence`: hands its command line to the program that is asked for.
 
+mod dev;
 mod program;
 
 use std::{env, io, process::ExitCode};

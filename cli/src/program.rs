@@ -12,15 +12,16 @@ Usage: credence <PROGRAM>
 Programs:
   server  The server of a trust domain, and its administration
   agent   The agent of a node, and what workloads can ask it
+  dev     A trust domain on this machine in one command, to try or to test with
 
 Options:
   -h, --help     Print help
   -v, --version  Print version
 ";
 
-/// Runs the program and returns its exit status. `name` is the path the binary was called by.
-pub(crate) fn run(name: &str, arguments: &[String], console: &mut Console<'_>) -> u8 {
-    let name = Path::new(name).file_name().and_then(|name| name.to_str());
+/// Runs the program and returns its exit status. `called` is the path the binary was called by.
+pub(crate) fn run(called: &str, arguments: &[String], console: &mut Console<'_>) -> u8 {
+    let name = Path::new(called).file_name().and_then(|name| name.to_str());
     match name {
         Some(name @ ("credence-server" | "spire-server")) => {
             return credence_server::cli::main(name, arguments, console);
@@ -36,6 +37,7 @@ pub(crate) fn run(name: &str, arguments: &[String], console: &mut Console<'_>) -
     };
     match word {
         "server" => credence_server::cli::main("credence server", rest, console),
+        "dev" => crate::dev::main(called, rest, console),
         "agent" => credence_agent::cli::main("credence agent", rest, console),
         "-h" | "-help" | "--help" => answer(console, USAGE),
         "-v" | "-version" | "--version" => answer(console, concat!(env!("CARGO_PKG_VERSION"), "\n")),
