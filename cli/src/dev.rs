@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
-use credence_command::{Console, flags};
 use credence_agent::config::{AgentConfig, AgentOverrides};
+use credence_command::{Console, flags};
 use credence_crypto::bundle::certificate_to_pem;
 use credence_crypto::x509::Certificate;
 use credence_identity::TrustDomain;
@@ -45,7 +45,9 @@ const AUDIENCE: &str = "feature-store";
 
 /// Start a trust domain on this machine: server, agent, and an identity for your user
 #[derive(Debug, Parser)]
-#[command(after_help = "Examples:\n  credence dev\n  credence dev --ttl 1m\n  credence dev -- python3 app.py")]
+#[command(
+    after_help = "Examples:\n  credence dev\n  credence dev --ttl 1m\n  credence dev -- python3 app.py"
+)]
 struct DevArgs {
     /// Name of the trust domain.
     #[arg(long, value_name = "NAME", default_value = "dev.credence.internal")]
@@ -121,7 +123,10 @@ async fn serve(
     start_agent(args, &admin, place, supervisor, server_address.port()).await?;
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
     let uid = nix::unistd::geteuid().as_raw();
-    let path = format!("/dev/{}", user.map_or_else(|| format!("uid-{uid}"), |user| user.name));
+    let path = format!(
+        "/dev/{}",
+        user.map_or_else(|| format!("uid-{uid}"), |user| user.name)
+    );
     admin.register(NODE, &path, uid).await?;
 
     let (mut workload, mut stream) = first_identity(place).await?;
@@ -132,8 +137,13 @@ async fn serve(
     let token = workload.jwt_svid(AUDIENCE).await?;
     let form = Form::choose(args.json);
     let out = &mut console.out;
-    let welcome =
-        Welcome { place, server_address: server_address.to_string(), issued: &issued, token: &token, now: SystemClock.now() };
+    let welcome = Welcome {
+        place,
+        server_address: server_address.to_string(),
+        issued: &issued,
+        token: &token,
+        now: SystemClock.now(),
+    };
     match form {
         Form::Json => welcome.json(out)?,
         Form::Terminal | Form::Lines => welcome.pretty(out, program)?,
@@ -147,10 +157,18 @@ async fn serve(
 
 async fn start_server(args: &DevArgs, place: &Place, supervisor: &Supervisor) -> Result<SocketAddr> {
     place.write_server_config(&args.trust_domain, &args.ttl)?;
-    let (config, _) = ServerConfig::load(&place.server_config(), &ServerOverrides::default(), false).map_err(all)?;
-    let log = log::init(&LogOptions { file: Some(place.log()), ..LogOptions::default() })?;
+    let (config, _) =
+        ServerConfig::load(&place.server_config(), &ServerOverrides::default(), false).map_err(all)?;
+    let log = log::init(&LogOptions {
+        file: Some(place.log()),
+        ..LogOptions::default()
+    })?;
     let plan = credence_server::app::Plan::of(config)?;
-    Ok(credence_server::app::start(plan, Arc::new(SystemClock), log, supervisor).await?.tcp)
+    Ok(
+        credence_server::app::start(plan, Arc::new(SystemClock), log, supervisor)
+            .await?
+            .tcp,
+    )
 }
 
 async fn start_agent(
@@ -164,18 +182,29 @@ async fn start_agent(
     write_atomic(&place.bundle(), bundle.as_bytes(), 0o644)?;
     let token = admin.join_token(NODE).await?;
     place.write_agent_config(&args.trust_domain, port, &token)?;
-    let (config, _) = AgentConfig::load(&place.agent_config(), &AgentOverrides::default(), false).map_err(all)?;
-    //AGENT
-    drop(config);
+    let (config, _) =
+        AgentConfig::load(&place.agent_config(), &AgentOverrides::default(), false).map_err(all)?;
+    let plan = credence_agent::app::Plan::of(config)?;
+    credence_agent::app::start(plan, Arc::new(SystemClock), supervisor).await?;
     Ok(())
 }
 
 fn all(faults: Vec<Fault>) -> anyhow::Error {
-    anyhow!(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    anyhow!(
+        faults
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    )
 }
 
 fn x509_from_wire(bundle: &Bundle) -> String {
-    bundle.x509_authorities.iter().map(|authority| certificate_to_pem(&authority.asn1)).collect()
+    bundle
+        .x509_authorities
+        .iter()
+        .map(|authority| certificate_to_pem(&authority.asn1))
+        .collect()
 }
 
 /// The stream of our identity, once there is one.
@@ -197,10 +226,17 @@ async fn first_identity(place: &Place) -> Result<(Workload, Streaming<X509svidRe
 /// The next X.509-SVID of the stream; the first identity is the workload's default one.
 async fn next_identity(stream: &mut Streaming<X509svidResponse>) -> Result<Issued> {
     let answer = stream.message().await?.context("the agent closed the stream")?;
-    let svid = answer.svids.into_iter().next().context("the agent sent no identity")?;
+    let svid = answer
+        .svids
+        .into_iter()
+        .next()
+        .context("the agent sent no identity")?;
     let mut chain = Certificate::parse_concatenated(&svid.x509_svid)?;
     chain.extend(Certificate::parse_concatenated(&svid.bundle)?);
-    Ok(Issued { spiffe_id: svid.spiffe_id, chain })
+    Ok(Issued {
+        spiffe_id: svid.spiffe_id,
+        chain,
+    })
 }
 
 /// Runs the command and returns its status as a shell would: 128 + N if signal N ended it.
@@ -212,6 +248,9 @@ async fn run_command(name: &str, arguments: &[String], place: &Place) -> Result<
         .status()
         .await
         .with_context(|| format!("run {name}"))?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
 }

@@ -29,15 +29,23 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) async fn connect(socket: &Path, trust_domain: TrustDomain) -> Result<Self> {
         let channel = connect_unix(socket).await.context("connect to the server")?;
-        Ok(Self { channel, trust_domain })
+        Ok(Self {
+            channel,
+            trust_domain,
+        })
     }
 
     fn id(&self, path: &str) -> Spiffeid {
-        Spiffeid { trust_domain: self.trust_domain.as_str().to_owned(), path: path.to_owned() }
+        Spiffeid {
+            trust_domain: self.trust_domain.as_str().to_owned(),
+            path: path.to_owned(),
+        }
     }
 
     pub(super) async fn bundle(&self) -> Result<Bundle> {
-        let answer = BundleClient::new(self.channel.clone()).get_bundle(GetBundleRequest::default()).await;
+        let answer = BundleClient::new(self.channel.clone())
+            .get_bundle(GetBundleRequest::default())
+            .await;
         Ok(answer.context("get the bundle")?.into_inner())
     }
 
@@ -48,7 +56,9 @@ impl Admin {
             agent_id: Some(self.id(node)),
             ..CreateJoinTokenRequest::default()
         };
-        let answer = AgentClient::new(self.channel.clone()).create_join_token(request).await;
+        let answer = AgentClient::new(self.channel.clone())
+            .create_join_token(request)
+            .await;
         Ok(answer.context("create a join token")?.into_inner().value)
     }
 
@@ -57,11 +67,19 @@ impl Admin {
         let entry = Entry {
             spiffe_id: Some(self.id(path)),
             parent_id: Some(self.id(node)),
-            selectors: vec![Selector { r#type: "unix".into(), value: format!("uid:{uid}") }],
+            selectors: vec![Selector {
+                r#type: "unix".into(),
+                value: format!("uid:{uid}"),
+            }],
             ..Entry::default()
         };
-        let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
-        let answer = EntryClient::new(self.channel.clone()).batch_create_entry(request).await;
+        let request = BatchCreateEntryRequest {
+            entries: vec![entry],
+            output_mask: None,
+        };
+        let answer = EntryClient::new(self.channel.clone())
+            .batch_create_entry(request)
+            .await;
         let results = answer.context("register the workload")?.into_inner().results;
         match results.first().and_then(|result| result.status.as_ref()) {
             Some(status) if [Code::Ok, Code::AlreadyExists].contains(&Code::from_i32(status.code)) => Ok(()),
@@ -77,13 +95,18 @@ pub(super) struct Workload(SpiffeWorkloadApiClient<Channel>);
 /// The header that SPIFFE demands, so that no browser can be talked into calling.
 fn with_header<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("workload.spiffe.io", tonic::metadata::MetadataValue::from_static("true"));
+    request.metadata_mut().insert(
+        "workload.spiffe.io",
+        tonic::metadata::MetadataValue::from_static("true"),
+    );
     request
 }
 
 impl Workload {
     pub(super) async fn connect(socket: &Path) -> Result<Self> {
-        Ok(Self(SpiffeWorkloadApiClient::new(connect_unix(socket).await.context("connect to the agent")?)))
+        Ok(Self(SpiffeWorkloadApiClient::new(
+            connect_unix(socket).await.context("connect to the agent")?,
+        )))
     }
 
     /// The stream of X.509-SVIDs; `None` while the agent has no identity for us yet.
@@ -97,8 +120,21 @@ impl Workload {
 
     /// A JWT-SVID for `audience`.
     pub(super) async fn jwt_svid(&mut self, audience: &str) -> Result<String> {
-        let request = JwtsvidRequest { audience: vec![audience.to_owned()], ..JwtsvidRequest::default() };
-        let answer = self.0.fetch_jwtsvid(with_header(request)).await.context("fetch a JWT-SVID")?.into_inner();
-        answer.svids.into_iter().next().map(|svid| svid.svid).context("the agent answered without a JWT-SVID")
+        let request = JwtsvidRequest {
+            audience: vec![audience.to_owned()],
+            ..JwtsvidRequest::default()
+        };
+        let answer = self
+            .0
+            .fetch_jwtsvid(with_header(request))
+            .await
+            .context("fetch a JWT-SVID")?
+            .into_inner();
+        answer
+            .svids
+            .into_iter()
+            .next()
+            .map(|svid| svid.svid)
+            .context("the agent answered without a JWT-SVID")
     }
 }

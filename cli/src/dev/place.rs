@@ -20,8 +20,14 @@ impl Place {
     /// A fresh folder, or `keep`, which is made if it is missing. Mode 0700 either way.
     pub(super) fn new(keep: Option<&Path>) -> Result<Self> {
         let Some(keep) = keep else {
-            let fresh = tempfile::Builder::new().prefix("credence-dev-").tempdir().context("make a folder")?;
-            return Ok(Self { path: fresh.path().to_owned(), _fresh: Some(fresh) });
+            let fresh = tempfile::Builder::new()
+                .prefix("credence-dev-")
+                .tempdir()
+                .context("make a folder")?;
+            return Ok(Self {
+                path: fresh.path().to_owned(),
+                _fresh: Some(fresh),
+            });
         };
         let path = std::path::absolute(keep).context("resolve --dir")?;
         refuse_foreign_tmp(&path)?;
@@ -128,7 +134,10 @@ plugins {{
     fn quotable(&self) -> Result<&str> {
         match self.path.to_str() {
             Some(text) if !text.contains(['"', '\\', '\n', '$']) => Ok(text),
-            _ => bail!("{} can't stand in a configuration file: choose a plainer --dir", self.path.display()),
+            _ => bail!(
+                "{} can't stand in a configuration file: choose a plainer --dir",
+                self.path.display()
+            ),
         }
     }
 }

@@ -38,9 +38,9 @@ impl Issued {
 
 /// Header and claims of a compact token. Nothing is verified: the token came from our own agent a moment ago.
 pub(super) fn decoded(token: &str) -> Result<(Value, Value)> {
-    let mut parts = token.split('.').map(|part| -> Result<Value> {
-        Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?)
-    });
+    let mut parts = token
+        .split('.')
+        .map(|part| -> Result<Value> { Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?) });
     let header = parts.next().context("a token without a header")??;
     let claims = parts.next().context("a token without claims")??;
     Ok((header, claims))
@@ -81,17 +81,35 @@ impl Welcome<'_> {
         let socket = socket.display();
         writeln!(out, "Issued to processes of this user:\n")?;
         writeln!(out, "  SPIFFE ID   {}", self.issued.spiffe_id)?;
-        writeln!(out, "  Valid for   {} (serial {})", span(self.now.until(leaf.not_after())), leaf.serial())?;
+        writeln!(
+            out,
+            "  Valid for   {} (serial {})",
+            span(self.now.until(leaf.not_after())),
+            leaf.serial()
+        )?;
         for (depth, certificate) in self.issued.chain.iter().enumerate() {
             let label = if depth == 0 { "Chain" } else { "" };
-            writeln!(out, "  {label:<10}  {}{}", "  ".repeat(depth), certificate.subject())?;
+            writeln!(
+                out,
+                "  {label:<10}  {}{}",
+                "  ".repeat(depth),
+                certificate.subject()
+            )?;
         }
         writeln!(out, "  JWT-SVID    {header}\n              {claims}")?;
-        writeln!(out, "\nServer {}, data and log in {}", self.server_address, self.place.path().display())?;
+        writeln!(
+            out,
+            "\nServer {}, data and log in {}",
+            self.server_address,
+            self.place.path().display()
+        )?;
         writeln!(out, "\nTry next:\n")?;
         writeln!(out, "  export SPIFFE_ENDPOINT_SOCKET={}", endpoint(self.place))?;
         writeln!(out, "  {program} agent api fetch x509 -socketPath {socket}")?;
-        writeln!(out, "  {program} agent api fetch jwt -audience feature-store -socketPath {socket}")?;
+        writeln!(
+            out,
+            "  {program} agent api fetch jwt -audience feature-store -socketPath {socket}"
+        )?;
         writeln!(
             out,
             "  {program} server entry show -socketPath {}\n",
@@ -102,13 +120,31 @@ impl Welcome<'_> {
 }
 
 /// Shows one renewal: on a terminal the line lives in one place, elsewhere it is a line of its own.
-pub(super) fn renewal(out: &mut impl Write, form: Form, count: u64, issued: &Issued, now: Timestamp) -> Result<()> {
+pub(super) fn renewal(
+    out: &mut impl Write,
+    form: Form,
+    count: u64,
+    issued: &Issued,
+    now: Timestamp,
+) -> Result<()> {
     let leaf = issued.leaf()?;
     let left = span(now.until(leaf.not_after()));
     match form {
-        Form::Json => writeln!(out, "{}", json!({ "renewal": count, "x509_svid": issued.json()? }))?,
-        Form::Terminal => write!(out, "\r\x1b[Krenewed {count}×, valid for {left}, serial {}", leaf.serial())?,
-        Form::Lines => writeln!(out, "renewed {count}x, valid for {left}, serial {}", leaf.serial())?,
+        Form::Json => writeln!(
+            out,
+            "{}",
+            json!({ "renewal": count, "x509_svid": issued.json()? })
+        )?,
+        Form::Terminal => write!(
+            out,
+            "\r\x1b[Krenewed {count}×, valid for {left}, serial {}",
+            leaf.serial()
+        )?,
+        Form::Lines => writeln!(
+            out,
+            "renewed {count}x, valid for {left}, serial {}",
+            leaf.serial()
+        )?,
     }
     Ok(out.flush()?)
 }
@@ -158,7 +194,11 @@ mod tests {
 
     #[test]
     fn a_token_is_decoded_without_its_signature() {
-        let token = format!("{}.{}.x", URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\"}"), URL_SAFE_NO_PAD.encode("{}"));
+        let token = format!(
+            "{}.{}.x",
+            URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\"}"),
+            URL_SAFE_NO_PAD.encode("{}")
+        );
         let (header, claims) = decoded(&token).expect("decodes");
         assert_eq!((header["alg"].as_str(), claims), (Some("ES256"), json!({})));
         assert!(decoded("no token").is_err());
