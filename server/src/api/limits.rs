@@ -152,8 +152,8 @@ impl Limiter {
         }
         let full_at = buckets.full_at.entry(ip).or_insert(now);
         *full_at = (*full_at).max(now) + cost;
-        let ready = *full_at - Duration::from_secs(1);
-        (ready > now).then_some(ready)
+        let wait = full_at.duration_since(now).saturating_sub(Duration::from_secs(1));
+        (!wait.is_zero()).then(|| now + wait)
     }
 }
 
@@ -168,7 +168,7 @@ impl Drop for Refund<'_> {
     fn drop(&mut self) {
         let mut buckets = self.limiter.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(full_at) = buckets.full_at.get_mut(&self.ip) {
-            *full_at -= self.cost;
+            *full_at = full_at.checked_sub(self.cost).unwrap_or(*full_at);
         }
     }
 }

@@ -9,6 +9,7 @@ use credence_identity::{
     Entry, EntryId, EntryIdError, Selector, SelectorError, SpiffeId, SpiffeIdError, Timestamp, TrustDomain,
 };
 use credence_proto::spire::api::types::{self, entry::AdditionalAttributes};
+use prost::Message;
 use uuid::Uuid;
 
 use super::dns::{self, DnsNameFault};
@@ -19,6 +20,11 @@ use super::{
 
 /// Most bytes of a hint.
 const MAX_HINT: usize = 1024;
+
+/// Most entries of one message where a set comes in pages, as with SPIRE.
+pub(crate) const PAGE: usize = 500;
+/// Where a page ends though it holds fewer: gRPC clients take 4 MiB unless told otherwise.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 /// What is wrong with an entry; the text follows "failed to convert entry: ".
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +107,20 @@ pub(crate) fn to_proto(entry: &Entry, mask: &types::EntryMask) -> types::Entry {
         created_at: when(mask.created_at, || entry.created_at.unix_seconds()),
         additional_attributes: (mask.additional_attributes && has_attributes).then_some(attributes),
     }
+}
+
+/// Takes the next message's worth of entries off the end of `rest`, which holds them in reverse: [`PAGE`] at most, and
+/// fewer where they are so large that a client might refuse the message.
+pub(crate) fn take_page(rest: &mut Vec<Arc<Entry>>, mask: &types::EntryMask) -> Vec<types::Entry> {
+    let mut page = Vec::with_capacity(rest.len().min(PAGE));
+    let mut bytes = 0;
+    while page.len() < PAGE && bytes < PAGE_BYTES {
+        let Some(entry) = rest.pop() else { break };
+        let entry = to_proto(&entry, mask);
+        bytes += entry.encoded_len();
+        page.push(entry);
+    }
+    page
 }
 
 fn when<T: Default>(asked: bool, value: impl FnOnce() -> T) -> T {
@@ -294,4 +314,53 @@ fn check_store_svid(entry: &Entry) -> Result<(), EntryInvalid> {
         return Err(EntryInvalid::StoreSvid);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u32, hint: usize) -> Arc<Entry> {
+        let own = TrustDomain::parse("example.org").unwrap();
+        let id = format!("e{id}");
+        let wire = |path: &str| {
+            Some(types::Spiffeid {
+                trust_domain: own.to_string(),
+                path: path.to_owned(),
+            })
+        };
+        let selectors = vec![types::Selector {
+            r#type: "unix".to_owned(),
+            value: "x".repeat(hint),
+        }];
+        let asked = types::Entry {
+            spiffe_id: wire("/w"),
+            parent_id: wire("/n"),
+            selectors,
+            ..Default::default()
+        };
+        let fields = fields_from_proto(&own, &asked, &ALL).unwrap();
+        Arc::new(create(&id, fields, Timestamp::EPOCH).unwrap())
+    }
+
+    #[test]
+    fn pages_are_bounded_by_count_and_by_bytes() {
+        let pages = |mut rest: Vec<Arc<Entry>>| {
+            rest.reverse();
+            let mut pages = Vec::new();
+            while !rest.is_empty() {
+                pages.push(take_page(&mut rest, &ALL));
+            }
+            pages
+        };
+        let small = pages((0..1100).map(|id| entry(id, 1)).collect());
+        assert_eq!(small.iter().map(Vec::len).collect::<Vec<_>>(), [500, 500, 100]);
+        assert_eq!(
+            (small[0][0].id.as_str(), small[2][99].id.as_str()),
+            ("e0", "e1099"),
+            "in order"
+        );
+        let large = pages((0..10).map(|id| entry(id, 300_000)).collect());
+        assert_eq!(large.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
+    }
 }

@@ -12,12 +12,9 @@ use futures_util::future::Either;
 use futures_util::stream::{self, Stream};
 use tonic::{Code, Status, Streaming};
 
-use super::convert;
+use super::convert::{self, PAGE};
 use crate::api::context::Context;
 use crate::api::gate::mend;
-
-/// Entries or revisions in one message.
-const PAGE: usize = 500;
 
 type Answer = pb::SyncAuthorizedEntriesResponse;
 
@@ -117,12 +114,7 @@ impl Exchange {
                 .cloned()
                 .collect();
         }
-        let page = self.asked.split_off(self.asked.len().saturating_sub(PAGE));
-        let entries = page
-            .iter()
-            .rev()
-            .map(|entry| convert::to_proto(entry, &self.mask))
-            .collect();
+        let entries = convert::take_page(&mut self.asked, &self.mask);
         Ok(Some(Answer {
             entries,
             entry_revisions: Vec::new(),

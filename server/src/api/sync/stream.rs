@@ -22,13 +22,12 @@ use crate::api::authz::decision::standing;
 use crate::api::call::Call;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
+use crate::api::convert::entry::PAGE;
 use crate::api::convert::{bundle, entry};
 use crate::api::gate::mend;
 use crate::api::status::denied;
 use crate::registry::Subscription;
 
-/// Entries, ids or revisions in one message.
-const PAGE: usize = 500;
 /// How often a stream shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -263,10 +262,7 @@ impl Subscriber {
                 )
             }
             Work::Bodies(mut rest) => {
-                let entries = page(&mut rest)
-                    .iter()
-                    .map(|body| entry::to_proto(body, &entry::ALL))
-                    .collect();
+                let entries = entry::take_page(&mut rest, &entry::ALL);
                 let delta = Delta {
                     entries,
                     ..Delta::default()
