@@ -144,7 +144,8 @@ impl Registry {
     }
 
     /// The trust domain as it stands. Changes wait while a reader is held: keep it short and never across an await
-    /// (it isn't `Send`, so most tasks that try do not compile).
+    /// (it isn't `Send`, so most tasks that try do not compile), and never ask for a second one while you hold one:
+    /// a change that waits between the two would stop both for ever.
     pub fn read(&self) -> Reader<'_> {
         self.shared.read()
     }

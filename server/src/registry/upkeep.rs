@@ -2,7 +2,8 @@
 //!
 //! One task tells agents of entries that expire, at the second they do, and removes now and then what has expired:
 //! entries and join tokens every five minutes, nodes about once an hour if so configured. Invariant: an expiry is
-//! told of whether the clock came to it or was stepped over it, in either direction.
+//! told of whether the clock came to it or was stepped over it, in either direction (by up to two seconds late after
+//! steps too small to be noticed).
 
 use std::convert::Infallible;
 use std::future::pending;

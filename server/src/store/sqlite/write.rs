@@ -42,9 +42,13 @@ pub(super) fn script(at: Revision, changes: &[Change], now: Timestamp) -> Result
     for run in changes.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
         for run in run.chunks(ROWS_PER_STATEMENT) {
             write_run(&mut script, revision, run)?;
-            log(&mut script, revision, run, now)?;
             revision = revision.plus(run.len());
         }
+    }
+    let mut revision = at;
+    for page in changes.chunks(ROWS_PER_STATEMENT) {
+        log(&mut script, revision, page, now)?;
+        revision = revision.plus(page.len());
     }
     if first / LOG_PRUNED_EVERY != last / LOG_PRUNED_EVERY {
         script

@@ -54,6 +54,21 @@ async fn what_was_acknowledged_survives_and_no_revision_repeats() {
     }
 }
 
+#[tokio::test]
+async fn a_creation_cut_short_at_any_moment_leaves_a_store_that_opens() {
+    for round in 0..12 {
+        let folder = TempDir::new().unwrap();
+        let mut victim = start(folder.path());
+        std::thread::sleep(Duration::from_millis(2 * round));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let mut store = open(&folder.path().join("db")).await.unwrap();
+        let held = store.load().await.unwrap();
+        assert_eq!(held.entries.len() as u64, held.revision.0);
+        store.close().await;
+    }
+}
+
 fn start(folder: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
         .args([
