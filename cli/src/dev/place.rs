@@ -2,6 +2,7 @@
 //! operator would write.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,7 @@ impl Place {
         let Some(keep) = keep else {
             let fresh = tempfile::Builder::new()
                 .prefix("credence-dev-")
+                .permissions(fs::Permissions::from_mode(0o700))
                 .tempdir()
                 .context("make a folder")?;
             return Ok(Self {
@@ -32,7 +34,7 @@ impl Place {
         let path = std::path::absolute(keep).context("resolve --dir")?;
         refuse_foreign_tmp(&path)?;
         ensure_dir(&path, 0o700)?;
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
             .with_context(|| format!("make {} private", path.display()))?;
         Ok(Self { path, _fresh: None })
     }

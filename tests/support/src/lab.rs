@@ -305,3 +305,19 @@ impl Lab {
         line.split_once(": ").expect("a value").1.to_owned()
     }
 }
+
+impl Drop for Lab {
+    /// A failed test shows how its programs ended; their folder goes with the lab.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let logs = fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        for path in logs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log")) {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
+            eprintln!("--- {}\n{}", path.display(), tail.join("\n"));
+        }
+    }
+}
