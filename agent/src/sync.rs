@@ -117,16 +117,13 @@ pub async fn start(
     } = beginning.run().await?;
 
     let (bundles, own_bundle) = watch::channel(bundle.clone());
-    let (svids, own_svid) = watch::channel(svid);
+    let (svids, own_svid) = watch::channel(svid.clone());
     let (refusals, refused) = mpsc::channel(REFUSALS);
-    let server = Server::new(
-        Connector {
-            bundle: own_bundle,
-            ..connector
-        },
-        own_svid.clone(),
-        refusals,
-    )?;
+    let connector = Connector {
+        bundle: own_bundle,
+        ..connector
+    };
+    let server = Server::new(connector, svid, refusals)?;
     let issuer = Arc::new(ServerJwtIssuer(server.clone()));
     let cache = Cache::new(clock.clone(), bundle, plan.limits, issuer);
     let (stepped, in_step) = watch::channel(0);
@@ -153,6 +150,7 @@ pub async fn start(
     supervisor.spawn("X.509-SVIDs", issuing.run());
     let synchroniser = Synchroniser {
         server,
+        svid: own_svid.clone(),
         cache: cache.clone(),
         state: plan.state,
         bundle: bundles,

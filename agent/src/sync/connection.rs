@@ -36,16 +36,18 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// A channel that shows what `svid` holds at each handshake, or nothing.
-    pub(crate) fn channel(
-        &self,
-        svid: Option<watch::Receiver<Arc<X509SvidKey>>>,
-    ) -> Result<Channel, ConnectionError> {
+    /// A channel that shows this SVID whenever it connects, or nothing.
+    pub(crate) fn channel(&self, svid: Option<Arc<X509SvidKey>>) -> Result<Channel, ConnectionError> {
         let expected = SpiffeId::server(&self.trust_domain);
         let bundle = self.bundle.clone();
         let bundles: BundleLookup =
             Arc::new(move |name| Some(bundle.borrow().clone()).filter(|bundle| bundle.trust_domain == *name));
-        let config = client_config(svid, expected, bundles, self.clock.clone())?;
+        let config = client_config(
+            svid.map(|svid| watch::channel(svid).1),
+            expected,
+            bundles,
+            self.clock.clone(),
+        )?;
         Ok(connect_tls_lazy(&self.address.host, self.address.port, config)?)
     }
 }

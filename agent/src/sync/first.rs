@@ -38,8 +38,8 @@ pub enum FirstError {
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// The server couldn't be reached or refused.
-    #[error("{0}")]
-    Attest(String, #[source] Box<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Attest(Box<dyn Error + Send + Sync>),
 }
 
 /// What the agent starts with.
@@ -221,7 +221,7 @@ impl Failure {
     fn renewal(error: RenewError) -> Self {
         let is_final = is_final(&error);
         Self {
-            error: FirstError::Attest(error.to_string(), Box::new(error)),
+            error: FirstError::Attest(Box::new(error)),
             is_final,
         }
     }

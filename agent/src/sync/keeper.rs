@@ -183,9 +183,10 @@ impl Keeper {
         Ok(())
     }
 
+    /// The connection first, so that whoever is woken by the new SVID finds it there.
     fn show(&self, svid: Arc<X509SvidKey>) {
+        self.server.connect_as(svid.clone());
         self.svid.send_replace(svid);
-        self.server.reconnect();
     }
 
     /// What a failed renewal means: time to try again, unless there is no way left.

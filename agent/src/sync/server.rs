@@ -12,10 +12,9 @@ mod push;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use credence_crypto::jwt::JwtSvid;
 use credence_crypto::x509::{X509Svid, X509SvidKey};
 use credence_identity::{Bundle, EntryId, Timestamp, TrustDomain};
@@ -30,7 +29,7 @@ use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1::{
     BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, svid_client::SvidClient,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
@@ -65,43 +64,45 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Shared {
     connector: Connector,
-    channel: ArcSwap<Channel>,
-    svid: watch::Receiver<Arc<X509SvidKey>>,
+    link: Mutex<Link>,
     refused: mpsc::Sender<Refused>,
 }
 
+/// A connection and the SVID that it shows. They change together: a refusal must never be laid to an SVID that wasn't
+/// shown.
+#[derive(Debug, Clone)]
+struct Link {
+    channel: Channel,
+    svid: Arc<X509SvidKey>,
+}
+
 impl Server {
-    /// Connects with the first call. `svid` is what the agent shows; refusals of it go to `refused`.
+    /// Connects with the first call, and shows this SVID. Refusals of it go to `refused`.
     pub(crate) fn new(
         connector: Connector,
-        svid: watch::Receiver<Arc<X509SvidKey>>,
+        svid: Arc<X509SvidKey>,
         refused: mpsc::Sender<Refused>,
     ) -> Result<Self, ConnectionError> {
-        let channel = ArcSwap::from_pointee(connector.channel(Some(svid.clone()))?);
+        let link = Mutex::new(Link::new(&connector, svid)?);
         Ok(Self {
             shared: Arc::new(Shared {
                 connector,
-                channel,
-                svid,
+                link,
                 refused,
             }),
         })
     }
 
-    /// Makes the next call connect anew, with the SVID of then. Calls under way end on their connection.
-    pub(crate) fn reconnect(&self) {
-        match self.shared.connector.channel(Some(self.shared.svid.clone())) {
-            Ok(channel) => self.shared.channel.store(Arc::new(channel)),
-            Err(error) => tracing::error!(
-                error = &error as &dyn Error,
-                "Keeping the connection to the server"
-            ),
-        }
+    /// Makes the next call connect anew, with this SVID. Calls under way end on their connection.
+    pub(crate) fn connect_as(&self, svid: Arc<X509SvidKey>) {
+        self.renew_link(&mut self.lock(), svid);
     }
 
-    /// How the agent's SVID changes.
-    pub(crate) fn svid(&self) -> watch::Receiver<Arc<X509SvidKey>> {
-        self.shared.svid.clone()
+    /// Makes the next call connect anew, with the same SVID. Calls under way end on their connection.
+    pub(crate) fn reconnect(&self) {
+        let mut link = self.lock();
+        let svid = link.svid.clone();
+        self.renew_link(&mut link, svid);
     }
 
     /// Attests this host without showing an SVID.
@@ -122,8 +123,8 @@ impl Server {
         let request = RenewAgentRequest {
             params: Some(AgentX509svidParams { csr }),
         };
-        let mut client = AgentClient::new(self.channel());
-        let answer = self.call(action, client.renew_agent(request)).await?;
+        let call = |channel| async { AgentClient::new(channel).renew_agent(request).await };
+        let answer = self.call(action, call).await?;
         convert::x509_svid(answer.svid).map_err(|fault| CallError::answer(action, fault))
     }
 
@@ -133,19 +134,18 @@ impl Server {
             agent_version: version.to_owned(),
             ..PostStatusRequest::default()
         };
-        let mut client = AgentClient::new(self.channel());
-        self.call("failed to post agent status", client.post_status(request))
-            .await
-            .map(drop)
+        let call = |channel| async { AgentClient::new(channel).post_status(request).await };
+        self.call("failed to post agent status", call).await.map(drop)
     }
 
     /// The bundle of the own trust domain.
     pub(crate) async fn bundle(&self) -> Result<Arc<Bundle>, CallError> {
         let action = "failed to fetch bundle";
-        let mut client = BundleClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let answer = self
-            .call(action, client.get_bundle(GetBundleRequest::default()))
-            .await?;
+        let call = |channel| async {
+            let mut client = BundleClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            client.get_bundle(GetBundleRequest::default()).await
+        };
+        let answer = self.call(action, call).await?;
         convert::bundle(answer).map_err(|fault| CallError::answer(action, fault))
     }
 
@@ -158,14 +158,11 @@ impl Server {
             trust_domain: name.to_string(),
             output_mask: None,
         };
-        let mut client = BundleClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        match self
-            .call(
-                "failed to fetch federated bundle",
-                client.get_federated_bundle(request),
-            )
-            .await
-        {
+        let call = |channel| async {
+            let mut client = BundleClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            client.get_federated_bundle(request).await
+        };
+        match self.call("failed to fetch federated bundle", call).await {
             Ok(answer) => Ok(convert::bundle_or_warn(answer)),
             Err(error) if error.code() == Code::NotFound => {
                 tracing::warn!(federated_bundle = %name, %error, "Federated bundle not found");
@@ -180,8 +177,8 @@ impl Server {
         &self,
         held: BTreeMap<EntryId, EntryVersion>,
     ) -> Result<CacheUpdate, CallError> {
-        let client = EntryClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let svid = self.shown();
+        let Link { channel, svid } = self.link();
+        let client = EntryClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         let outcome = timeout(DEADLINE, entries::sync(client, held)).await;
         outcome
             .unwrap_or_else(|_| Err(CallError::timeout(entries::ACTION)))
@@ -190,8 +187,9 @@ impl Server {
 
     /// Opens the push stream; `digest` is that of the entries held, empty for none.
     pub(crate) async fn subscribe(&self, digest: Vec<u8>) -> Result<PushStream, CallError> {
-        let client = SyncClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        PushStream::open(self.clone(), client, digest).await
+        let Link { channel, svid } = self.link();
+        let client = SyncClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        PushStream::open(self.clone(), svid, client, digest).await
     }
 
     /// X.509-SVIDs for these entries, by CSR; none where the server refuses one. In the order asked.
@@ -208,13 +206,13 @@ impl Server {
                 csr,
             })
             .collect();
-        let mut client = SvidClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let answer = self
-            .call(
-                action,
-                client.batch_new_x509svid(BatchNewX509svidRequest { params }),
-            )
-            .await?;
+        let call = |channel| async {
+            let mut client = SvidClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            client
+                .batch_new_x509svid(BatchNewX509svidRequest { params })
+                .await
+        };
+        let answer = self.call(action, call).await?;
         if answer.results.len() != asked {
             let reason = format!("{} results for {asked} requests", answer.results.len());
             return Err(CallError::answer(action, reason));
@@ -244,8 +242,8 @@ impl Server {
             entry_id: entry.to_string(),
             audience: audience.to_vec(),
         };
-        let mut client = SvidClient::new(self.channel());
-        let answer = self.call(action, client.new_jwtsvid(request)).await?;
+        let call = |channel| async { SvidClient::new(channel).new_jwtsvid(request).await };
+        let answer = self.call(action, call).await?;
         let svid = answer
             .svid
             .ok_or_else(|| CallError::answer(action, "SVID is missing"))?;
@@ -256,22 +254,30 @@ impl Server {
             .map_err(|fault| CallError::answer(action, fault))
     }
 
-    /// The SVID that a call that starts now shows.
-    pub(crate) fn shown(&self) -> Arc<X509SvidKey> {
-        self.shared.svid.borrow().clone()
+    fn link(&self) -> Link {
+        self.lock().clone()
     }
 
-    fn channel(&self) -> Channel {
-        Channel::clone(&self.shared.channel.load())
+    fn lock(&self) -> MutexGuard<'_, Link> {
+        self.shared.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn call<T>(
-        &self,
-        action: &'static str,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, CallError> {
-        let svid = self.shown();
-        let outcome = match timeout(DEADLINE, call).await {
+    fn renew_link(&self, link: &mut Link, svid: Arc<X509SvidKey>) {
+        match Link::new(&self.shared.connector, svid) {
+            Ok(new) => *link = new,
+            Err(error) => tracing::error!(
+                error = &error as &dyn Error,
+                "Keeping the connection to the server"
+            ),
+        }
+    }
+
+    async fn call<T, F>(&self, action: &'static str, call: impl FnOnce(Channel) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let Link { channel, svid } = self.link();
+        let outcome = match timeout(DEADLINE, call(channel)).await {
             Ok(outcome) => outcome.map_err(|status| CallError::status(action, &status)),
             Err(_) => Err(CallError::timeout(action)),
         };
@@ -292,6 +298,13 @@ impl Server {
             drop(self.shared.refused.try_send(refused));
         }
         error
+    }
+}
+
+impl Link {
+    fn new(connector: &Connector, svid: Arc<X509SvidKey>) -> Result<Self, ConnectionError> {
+        let channel = connector.channel(Some(svid.clone()))?;
+        Ok(Self { channel, svid })
     }
 }
 

@@ -35,6 +35,8 @@ const BUNDLES_AT_ONCE: usize = 10;
 #[derive(Debug)]
 pub(crate) struct Synchroniser {
     pub(crate) server: Server,
+    /// The agent's SVID as it changes.
+    pub(crate) svid: watch::Receiver<Arc<X509SvidKey>>,
     pub(crate) cache: Cache,
     pub(crate) state: Arc<StateFile>,
     /// The own bundle, by which the server is judged.
@@ -61,7 +63,7 @@ enum PushEnd {
 impl Synchroniser {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) -> Result<(), Infallible> {
-        let mut svid = self.server.svid();
+        let mut svid = self.svid.clone();
         let mut backoff = Backoff::new(self.interval.min(Duration::from_secs(1)), LONGEST_WAIT);
         let mut posted = false;
         loop {
@@ -144,12 +146,10 @@ impl Synchroniser {
         let mut progress = Progress::default();
         loop {
             let event = tokio::select! {
+                biased;
+                // The old SVID is about to be superseded, which would end the stream.
+                Ok(()) = svid.changed() => return PushEnd::Renew,
                 event = stream.next() => event,
-                changed = svid.changed() => {
-                    // The old SVID is about to be superseded, which would end the stream.
-                    if changed.is_ok() { return PushEnd::Renew }
-                    stream.next().await
-                }
             };
             let stepped = match event {
                 Ok(Some(event)) => self.take(event, &mut progress, &mut stream).await,

@@ -278,28 +278,33 @@ async fn an_agent_outlives_its_server_and_finds_it_again() {
     agent.serves(1, &["/two"]).await;
 }
 
-#[tokio::test]
+/// On several threads: a refusal of the old SVID must not be laid to the new one, whoever is quicker.
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_renews_its_svid_and_keeps_its_place() {
     let lab = Lab::new().await;
     let mut agent = Agent::new(&lab).await;
-    lab.create(&agent.id, &[("a", "one", 1)]).await;
-    agent.serves(1, &["/one"]).await;
-    let serial = agent.synced.svid.borrow_and_update().svid.serial.clone();
-    // Past the renewal, but not past the end.
-    lab.clock.step_forward(Duration::from_secs(35 * 60));
-    timeout(PATIENCE, agent.synced.svid.changed())
-        .await
-        .expect("in time")
-        .unwrap();
-    assert_ne!(agent.synced.svid.borrow().svid.serial, serial);
-    lab.create(&agent.id, &[("b", "two", 1)]).await;
-    agent.serves(1, &["/one", "/two"]).await;
+    let mut names = Vec::new();
+    for (id, path) in [("a", "/one"), ("b", "/tri"), ("c", "/two")] {
+        let serial = agent.synced.svid.borrow_and_update().svid.serial.clone();
+        // Past the renewal, but not past the end.
+        lab.clock.step_forward(Duration::from_secs(35 * 60));
+        timeout(PATIENCE, agent.synced.svid.changed())
+            .await
+            .expect("in time")
+            .unwrap();
+        assert_ne!(agent.synced.svid.borrow().svid.serial, serial);
+        lab.create(&agent.id, &[(id, path.trim_start_matches('/'), 1)])
+            .await;
+        names.push(path);
+        agent.serves(1, &names).await;
+    }
     let saved = StateFile::open(&lab.path("agent"))
         .unwrap()
         .svid()
         .unwrap()
         .unwrap();
     assert_eq!(saved.svid.serial, agent.synced.svid.borrow().svid.serial);
+    agent.stop().await;
 }
 
 #[tokio::test]

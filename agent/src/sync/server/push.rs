@@ -54,10 +54,10 @@ impl PushStream {
     /// Opens the stream; `digest` is that of the entries held, empty for none.
     pub(super) async fn open(
         server: Server,
+        svid: Arc<X509SvidKey>,
         mut client: SyncClient<Channel>,
         digest: Vec<u8>,
     ) -> Result<Self, CallError> {
-        let svid = server.shown();
         let (requests, stream) = mpsc::channel(2);
         let hold = subscribe_request::Step::Hold(subscribe_request::Hold {
             entries_digest: digest,

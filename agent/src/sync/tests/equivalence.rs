@@ -45,11 +45,12 @@ impl Poller {
             bundle: own_bundle.clone(),
             clock: lab.clock.clone(),
         };
-        let server = Server::new(connector, agent.synced.svid.clone(), refusals).unwrap();
+        let server = Server::new(connector, agent.synced.svid.borrow().clone(), refusals).unwrap();
         let issuer = Arc::new(ServerJwtIssuer(server.clone()));
         let bundle_held = Arc::new(Bundle::empty(trust_domain()));
         let synchroniser = Synchroniser {
             server,
+            svid: agent.synced.svid.clone(),
             cache: Cache::new(lab.clock.clone(), bundle_held, CacheLimits::default(), issuer),
             state: Arc::new(StateFile::open(&lab.path("poller")).unwrap()),
             bundle,
@@ -113,7 +114,7 @@ fn push_and_poll_end_with_the_same_set() {
         runtime.block_on(async {
             let mut registered: BTreeMap<u8, u8> = held(&agent.synced.cache)
                 .keys()
-                .map(|id| (id[1..].parse().unwrap(), 0))
+                .map(|id| (id.trim_start_matches('e').parse().unwrap(), 0))
                 .collect();
             for change in changes {
                 match change {
