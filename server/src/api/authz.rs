@@ -94,6 +94,13 @@ pub(crate) struct Method {
 }
 
 impl Method {
+    /// The service as SPIRE's log names it, such as `svid.v1.SVID`.
+    pub(crate) fn log_service(&self) -> &'static str {
+        self.service_name
+            .strip_prefix("spire.api.server.")
+            .unwrap_or(self.service_name)
+    }
+
     /// The text of a refusal, which SPIRE's users know.
     pub(crate) fn refusal(&self) -> String {
         format!(

@@ -146,7 +146,7 @@ fn refuse(caller: &Caller, method: &'static Method, reason: Option<Reason>) -> S
         caller_addr = %caller.address(),
         caller_id = caller.id().map(tracing::field::display),
         method = method.name,
-        service = method.service_name,
+        service = method.log_service(),
         subsystem_name = "api",
         "{why}"
     );
@@ -160,17 +160,19 @@ fn failed(caller: &Caller, method: &'static Method, response: Response<Body>) ->
     else {
         return response;
     };
+    let mended = mend(&status);
+    let status = mended.as_ref().unwrap_or(&status);
     tracing::error!(
         caller_addr = %caller.address(),
         caller_id = caller.id().map(tracing::field::display),
         method = method.name,
-        service = method.service_name,
-        status_code = %status.code() as i32,
+        service = method.log_service(),
+        status_code = ?status.code(),
         subsystem_name = "api",
         "{}",
         status.message()
     );
-    match mend(&status) {
+    match mended {
         Some(mended) => mended.into_http(),
         None => response,
     }
