@@ -1,7 +1,7 @@
 //! The gRPC services of the server.
 //!
 //! Owns the protobuf messages: nothing outside of this folder names one, or a `tonic::Status`. Each service is one
-//! file; [`gate`] is the door all calls come through.
+//! file; `gate` is the door all calls come through.
 //!
 //! Invariant: what a message says is checked here, once; what it may do is decided by the authorization table and in
 //! the registry's transactions.
