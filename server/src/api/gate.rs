@@ -134,7 +134,7 @@ async fn activate(context: &Context, caller: &Caller) -> Result<(), Reason> {
 }
 
 /// The refusal, said to the log in SPIRE's words and to the caller in SPIRE's form.
-fn refuse(caller: &Caller, method: &'static Method, reason: Option<Reason>) -> Status {
+pub(crate) fn refuse(caller: &Caller, method: &Method, reason: Option<Reason>) -> Status {
     let why = match reason {
         Some(Reason::AgentExpired) => "Agent SVID is expired",
         Some(Reason::AgentNotAttested) => "Agent is not attested",

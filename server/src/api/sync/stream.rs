@@ -24,8 +24,7 @@ use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::convert::entry::PAGE;
 use crate::api::convert::{bundle, entry};
-use crate::api::gate::mend;
-use crate::api::status::denied;
+use crate::api::gate::{mend, refuse};
 use crate::registry::Subscription;
 
 /// How often a stream shows that it lives.
@@ -174,10 +173,7 @@ impl Subscriber {
         let state = self.context.registry.read();
         standing(&state, &self.agent, &self.serial, self.not_after, now)
             .map(drop)
-            .map_err(|reason| {
-                tracing::info!(caller_id = %self.agent, reason = reason.as_str_name(), "Ending subscription");
-                denied(Some(reason), self.call.method.refusal())
-            })
+            .map_err(|reason| refuse(self.call.caller(), self.call.method, Some(reason)))
     }
 
     fn view(&mut self) -> View {
