@@ -104,8 +104,14 @@ impl Cache {
 
     /// Follows what a caller with these selectors has. While the subscription lives, its SVIDs are signed and kept.
     pub fn subscribe(&self, caller: SelectorSet) -> Subscription {
-        let (id, changed) = self.lock().subscribers.add(caller.clone());
-        self.shared.work.notify_one();
+        let now = self.shared.clock.now();
+        let mut state = self.lock();
+        let (id, changed) = state.subscribers.add(caller.clone());
+        let unsigned = |entry: &Arc<Entry>| state.svids.get(&entry.id).is_none();
+        if state.matching(&caller, now).iter().any(unsigned) {
+            self.shared.work.notify_one();
+        }
+        drop(state);
         Subscription {
             cache: self.clone(),
             id,

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use credence_crypto::x509::{CaSubject, LeafParams, X509Ca, X509SvidKey};
-use credence_crypto::{KeyType, PrivateKey, Signer};
+use credence_crypto::x509::{CaSubject, LeafParams, X509Ca, X509Svid, X509SvidKey};
+use credence_crypto::{KeyType, PrivateKey, PublicKey, Signer};
 use credence_identity::{Bundle, Entry, EntryId, Selector, SpiffeId, Timestamp, TrustDomain};
 
 /// When the tests begin.
@@ -50,6 +50,12 @@ pub(crate) fn entry(id: &str) -> Entry {
 
 /// An SVID of the entry that ends that long after `now`.
 pub(crate) fn svid(entry: &Entry, now: Timestamp, ttl: Duration) -> X509SvidKey {
+    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+    X509SvidKey::new(sign(entry, key.public_key(), now, ttl), key).unwrap()
+}
+
+/// The same for a key of somebody's.
+pub(crate) fn sign(entry: &Entry, public_key: &PublicKey, now: Timestamp, ttl: Duration) -> X509Svid {
     static CA: LazyLock<X509Ca> = LazyLock::new(|| {
         let signer: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
         let day = Duration::from_secs(86_400);
@@ -62,14 +68,13 @@ pub(crate) fn svid(entry: &Entry, now: Timestamp, ttl: Duration) -> X509SvidKey 
         )
         .unwrap()
     });
-    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let leaf = LeafParams {
         id: &entry.spiffe_id,
-        public_key: key.public_key(),
+        public_key,
         dns_names: &[],
         subject: None,
         not_before: now - Duration::from_secs(10),
         not_after: now + ttl,
     };
-    X509SvidKey::new(CA.sign_svid(&leaf).unwrap(), key).unwrap()
+    CA.sign_svid(&leaf).unwrap()
 }

@@ -52,6 +52,23 @@ impl Connector {
     }
 }
 
+#[cfg(test)]
+impl Connector {
+    /// To a port that nobody answers.
+    pub(crate) fn to_nowhere() -> Self {
+        use crate::cache::testing::{START, bundle, trust_domain};
+        Self {
+            address: ServerAddress {
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+            },
+            trust_domain: trust_domain(),
+            bundle: watch::channel(bundle()).1,
+            clock: Arc::new(credence_runtime::clock::ManualClock::new(START)),
+        }
+    }
+}
+
 /// A channel to whoever answers, for the very first contact under `insecure_bootstrap`.
 pub(crate) fn channel_to_anyone(
     address: &ServerAddress,

@@ -93,6 +93,20 @@ impl Server {
         })
     }
 
+    /// A server behind a channel that a test made; the next connection leads nowhere.
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel, svid: Arc<X509SvidKey>, refused: mpsc::Sender<Refused>) -> Self {
+        let link = Mutex::new(Link { channel, svid });
+        let connector = Connector::to_nowhere();
+        Self {
+            shared: Arc::new(Shared {
+                connector,
+                link,
+                refused,
+            }),
+        }
+    }
+
     /// Makes the next call connect anew, with this SVID. Calls under way end on their connection.
     pub(crate) fn connect_as(&self, svid: Arc<X509SvidKey>) {
         self.renew_link(&mut self.lock(), svid);

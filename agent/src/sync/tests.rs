@@ -1,6 +1,8 @@
 //! The whole side of the server against a real one. Tests wait for what they expect and never for a time.
 
+mod edge;
 mod equivalence;
+mod fake;
 mod lab;
 
 use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
@@ -14,6 +16,7 @@ use super::*;
 use crate::attestor::node::{JoinToken, NoJoinToken, X509Pop};
 use crate::cache::WorkloadUpdate;
 use crate::cache::testing::{START, selectors, trust_domain};
+use crate::sync::server::Refused;
 use lab::Lab;
 
 /// Far more than anything takes, so that a test that fails ends.

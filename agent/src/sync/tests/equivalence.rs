@@ -7,7 +7,6 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::cache::EntryVersion;
-use crate::sync::server::Refused;
 
 #[derive(Debug, Clone)]
 enum Change {
