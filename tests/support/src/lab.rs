@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -228,7 +229,9 @@ impl Lab {
             &format!("join_token = \"{token}\""),
         ));
         let mut process = self.agent_again(name);
-        process.wait_for_line("Starting Workload and SDS APIs", 1);
+        process.wait_for(&format!("agent {name} to listen"), || {
+            UnixStream::connect(self.agent_socket(name)).is_ok()
+        });
         process
     }
 
@@ -313,7 +316,10 @@ impl Drop for Lab {
             return;
         }
         let logs = fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
-        for path in logs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log")) {
+        for path in logs
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "log"))
+        {
             let text = fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
             let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();

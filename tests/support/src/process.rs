@@ -50,26 +50,29 @@ impl Process {
     /// What this run has logged so far.
     #[must_use]
     pub fn output(&self) -> String {
-        let all = std::fs::read(&self.log).unwrap_or_default();
-        let from = usize::try_from(self.from).expect("a log fits in memory");
-        String::from_utf8_lossy(all.get(from..).unwrap_or_default()).into_owned()
+        tail(&self.log, self.from)
     }
 
     /// Waits until `text` stands `times` times in this run's log; panics with the log after 30 s or if the program ends.
     pub fn wait_for_line(&mut self, text: &str, times: usize) {
+        let (log, from) = (self.log.clone(), self.from);
+        self.wait_for(&format!("{text:?} in the log"), || {
+            tail(&log, from).matches(text).count() >= times
+        });
+    }
+
+    /// Looks every 10 ms until `done`; panics with the log after 30 s or if the program ends.
+    pub fn wait_for(&mut self, what: &str, mut done: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let output = self.output();
-            if output.matches(text).count() >= times {
-                return;
-            }
+        while !done() {
             if let Some(status) = self.child.try_wait().expect("look at the program") {
-                panic!(
-                    "ended with {status} before it logged {text:?}:\n{}",
-                    self.output()
-                );
+                panic!("ended with {status}, waited for {what}:\n{}", self.output());
             }
-            assert!(Instant::now() < deadline, "no {text:?} within 30 s:\n{output}");
+            assert!(
+                Instant::now() < deadline,
+                "no {what} within 30 s:\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -112,6 +115,13 @@ impl Process {
         self.child.kill().expect("kill the program");
         self.child.wait().expect("reap the program");
     }
+}
+
+/// The part of a log that was written after its first `from` bytes.
+fn tail(log: &Path, from: u64) -> String {
+    let all = std::fs::read(log).unwrap_or_default();
+    let from = usize::try_from(from).expect("a log fits in memory");
+    String::from_utf8_lossy(all.get(from..).unwrap_or_default()).into_owned()
 }
 
 impl Drop for Process {
