@@ -22,6 +22,8 @@ use crate::cache::{Cache, Wanted};
 
 /// The server takes no more CSRs per second from one address.
 const LARGEST_BATCH: usize = 500;
+/// An RSA key takes a tenth of a second to make: nobody is to wait for the keys of hundreds of others.
+const LARGEST_RSA_BATCH: usize = 10;
 /// How long SVIDs that nobody waits for any more may stay above the limit: workloads often come back at once.
 const EVICT_AFTER: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -57,7 +59,11 @@ struct Request {
 impl Issuing {
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) -> Result<(), Infallible> {
-        let mut batch = LARGEST_BATCH;
+        let largest = match self.key_type {
+            KeyType::EcP256 | KeyType::EcP384 => LARGEST_BATCH,
+            KeyType::Rsa2048 | KeyType::Rsa4096 => LARGEST_RSA_BATCH,
+        };
+        let mut batch = largest;
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         let mut held_back = HeldBackEntries::new();
         loop {
@@ -82,7 +88,7 @@ impl Issuing {
             wanted.truncate(batch);
             match self.sign(wanted, &mut held_back).await {
                 Ok(()) => {
-                    batch = (batch * 2).min(LARGEST_BATCH);
+                    batch = (batch * 2).min(largest);
                     backoff.reset();
                 }
                 Err(error) => {

@@ -165,6 +165,10 @@ impl Keeper {
         let current = self.svid.borrow().clone();
         let (key, csr) = self.custody.prepare(Some(&current)).await?;
         let svid = self.server.renew(csr).await?;
+        if svid.id != current.svid.id {
+            let reason = format!("it names {}, not {}", svid.id, current.svid.id);
+            return Err(CallError::answer("unusable agent SVID", reason).into());
+        }
         let svid = self.custody.keep(svid, key, false).await?;
         tracing::info!(spiffe_id = %svid.svid.id, "Successfully rotated agent SVID");
         self.show(svid);
