@@ -117,7 +117,7 @@ pub async fn start(plan: Plan, clock: Arc<dyn Clock>, supervisor: &Supervisor) -
         "Starting Workload and SDS APIs"
     );
     let shutdown = supervisor.token();
-    supervisor.spawn_graceful("workload API", serve_public(listener, api, shutdown));
+    supervisor.spawn_graceful("workload-api", serve_public(listener, api, shutdown));
     ready.store(true, Ordering::Relaxed);
     Ok(Bound {
         socket: plan.socket,

@@ -137,7 +137,7 @@ pub async fn start(
         reattestable,
     };
     let watched = steps.subscribe();
-    supervisor.spawn("agent SVID", async move {
+    supervisor.spawn("agent-svid", async move {
         keeper.run(refused, watched).await.map(drop)
     });
     let issuing = Issuing {
@@ -147,7 +147,7 @@ pub async fn start(
         steps: steps.subscribe(),
         in_step: in_step.clone(),
     };
-    supervisor.spawn("X.509-SVIDs", issuing.run());
+    supervisor.spawn("x509-svids", issuing.run());
     let synchroniser = Synchroniser {
         server,
         svid: own_svid.clone(),
