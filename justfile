@@ -18,6 +18,14 @@ bench *ARGS:
     cargo build --release -p credence
     cargo run --release -p credence-bench -- {{ARGS}}
 
-# Feeds each parser random bytes for a while: `just fuzz 60` seconds each.
-fuzz SECONDS="30":
-    CREDENCE_FUZZ_SECONDS={{SECONDS}} cargo test --release -p credence-fuzz -- --nocapture
+# Feeds each parser mutated and random bytes: `just fuzz 1000000` rounds each.
+fuzz ROUNDS="200000":
+    CREDENCE_FUZZ_ROUNDS={{ROUNDS}} cargo test --release -p credence-fuzz -- --nocapture
+
+# The same by coverage, where a nightly toolchain is present: `just fuzz-coverage jwt 60` seconds.
+fuzz-coverage TARGET SECONDS="60":
+    CREDENCE_FUZZ_TARGET={{TARGET}} RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+      -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1" \
+      cargo +nightly run --release --manifest-path tests/fuzz/coverage/Cargo.toml --target x86_64-unknown-linux-gnu \
+      -- -max_total_time={{SECONDS}}
