@@ -230,6 +230,14 @@ pub(crate) fn single(bytes: &[u8], tag: u8) -> Result<Element<'_>, DerError> {
     Ok(element)
 }
 
+/// The text of an IA5String.
+pub(crate) fn ia5(bytes: &[u8]) -> Result<String, DerError> {
+    if !bytes.is_ascii() {
+        return Err(DerError::Value);
+    }
+    String::from_utf8(bytes.to_vec()).map_err(|_| DerError::Value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! Owns parsing, generation and use of keys. Never writes a private key anywhere, and never lets one into `Debug` or an
 //! error. Invariant: a [`PrivateKey`] can sign, and a [`PublicKey`] names an algorithm that this crate can verify.
 
+mod kind;
 mod pop;
 mod private;
 mod public;
@@ -11,9 +12,10 @@ mod signature;
 use std::fmt;
 use std::str::FromStr;
 
+pub use kind::{PublicKeyError, PublicKeyKind};
 pub use pop::{PopError, PopSignature};
 pub use private::{PrivateKey, PrivateKeyError};
-pub use public::{PublicKey, PublicKeyError, PublicKeyKind};
+pub use public::PublicKey;
 pub use signature::{Hash, SignatureAlgorithm, VerifyError};
 
 /// The types of key that an authority or an agent can be told to use, by SPIRE's configuration names.

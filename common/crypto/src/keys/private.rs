@@ -13,7 +13,8 @@ use aws_lc_rs::signature::{
 };
 use zeroize::Zeroizing;
 
-use super::public::{PublicKey, PublicKeyKind};
+use super::kind::PublicKeyKind;
+use super::public::PublicKey;
 use super::{KeyType, SignError, SignatureForm, Signer};
 use crate::der::{self, DerError, Reader};
 

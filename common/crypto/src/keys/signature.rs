@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::SignatureForm;
-use super::public::{PublicKeyError, PublicKeyKind};
+use super::kind::{PublicKeyError, PublicKeyKind};
 use crate::der::{self, DerError, Reader, Writer};
 use crate::oid;
 

@@ -3,7 +3,6 @@
 //! Fails closed: a constraint on a kind of name that the certificate has and that isn't evaluated here refuses it.
 
 use crate::der::{self, DerError, Reader};
-use crate::x509::extensions::ia5;
 
 const DNS: u8 = der::context(2);
 const DIRECTORY: u8 = der::context_constructed(4);
@@ -91,7 +90,7 @@ fn read_subtrees(list: Option<&[u8]>) -> Result<Vec<Subtree>, DerError> {
             let base = subtree.any()?;
             // `minimum` must be 0 and `maximum` absent, so nothing else may stand here.
             let text = if matches!(base.tag, DNS | URI) {
-                ia5(base.content)?
+                der::ia5(base.content)?
             } else {
                 String::new()
             };

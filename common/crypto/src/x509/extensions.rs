@@ -172,21 +172,14 @@ impl Extensions {
             while !names.is_empty() {
                 let name = names.any()?;
                 match name.tag {
-                    tag if tag == der::context(6) => self.uri_sans.push(ia5(name.content)?),
-                    tag if tag == der::context(2) => self.dns_names.push(ia5(name.content)?),
+                    tag if tag == der::context(6) => self.uri_sans.push(der::ia5(name.content)?),
+                    tag if tag == der::context(2) => self.dns_names.push(der::ia5(name.content)?),
                     tag => self.other_names.push(tag),
                 }
             }
             Ok(())
         })
     }
-}
-
-pub(crate) fn ia5(bytes: &[u8]) -> Result<String, DerError> {
-    if !bytes.is_ascii() {
-        return Err(DerError::Value);
-    }
-    String::from_utf8(bytes.to_vec()).map_err(|_| DerError::Value)
 }
 
 fn read_basic_constraints(reader: &mut Reader<'_>) -> Result<BasicConstraints, DerError> {
