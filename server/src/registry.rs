@@ -6,6 +6,7 @@
 //! subscribers in this order; an agent is told of each change to its set of entries, whatever the cause.
 
 mod affected;
+mod ahead;
 mod authorized;
 mod entries;
 mod nodes;
@@ -154,7 +155,10 @@ impl Registry {
     /// applied, and the agents concerned are told, before this returns. No other change comes between the look at
     /// the state and the commit. No changes are no commit.
     ///
-    /// `decide` runs on the owner task: no I/O, no locks, no panics.
+    /// Transactions that wait at the same time share a commit: each is decided on the state as those before it will
+    /// have left it, and they succeed or fail together. Even a refusal is told only then, for it may rest on them.
+    ///
+    /// `decide` runs on the owner task and readers may wait for it: no I/O, no locks, no panics.
     ///
     /// Cancel safe in so far as nothing is half done: a call dropped before its turn is given up, later it is
     /// carried out, and nobody learns of the outcome.
@@ -172,19 +176,16 @@ impl Registry {
             if answer.is_closed() {
                 return None;
             }
-            match decide(state) {
-                Ok((changes, result)) => Some(Decision {
-                    changes,
-                    settle: Box::new(move |outcome| {
-                        // A caller that has gone away is not told.
-                        drop(answer.send(outcome.map(|()| result).map_err(TransactError::Store)));
-                    }),
-                }),
-                Err(refusal) => {
-                    drop(answer.send(Err(TransactError::Refused(refusal))));
-                    None
-                }
-            }
+            let (changes, result) = match decide(state) {
+                Ok((changes, result)) => (changes, Ok(result)),
+                Err(refusal) => (Vec::new(), Err(refusal)),
+            };
+            let settle = Box::new(move |outcome: Result<(), StoreError>| {
+                let outcome = outcome.map_err(TransactError::Store);
+                // A caller that has gone away is not told.
+                drop(answer.send(outcome.and_then(|()| result.map_err(TransactError::Refused))));
+            });
+            Some(Decision { changes, settle })
         });
         self.jobs.send(job).await.map_err(|_| TransactError::Closed)?;
         answered.await.unwrap_or(Err(TransactError::Closed))

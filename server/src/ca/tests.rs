@@ -292,7 +292,7 @@ impl Store for FlakyStore {
             Fault::DiesBefore(at) => (number < at, number < at),
             Fault::DiesAfter(at) => (number <= at, number < at),
         };
-        let dead = || StoreError::Full("no disk".into());
+        let dead = || StoreError::failed("no disk");
         let mut store = self.0.store.lock().await;
         let committed = if reaches_disk {
             store.commit(at, changes, now).await

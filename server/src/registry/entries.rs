@@ -63,6 +63,12 @@ impl Entries {
         self.rows.len()
     }
 
+    /// The entry with the row it is in.
+    pub(super) fn at(&self, id: &EntryId) -> Option<(Row, Arc<Entry>)> {
+        let row = *self.by_id.get(id)?;
+        Some((row, Arc::clone(self.rows.get(&row)?)))
+    }
+
     pub(super) fn by_id(&self, id: &EntryId) -> Option<&Arc<Entry>> {
         self.rows.get(self.by_id.get(id)?)
     }

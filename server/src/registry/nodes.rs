@@ -45,6 +45,12 @@ impl Nodes {
         self.rows.len()
     }
 
+    /// The node with the row it is in.
+    pub(super) fn at(&self, id: &SpiffeId) -> Option<(Row, Arc<Node>)> {
+        let row = *self.by_id.get(id)?;
+        Some((row, Arc::clone(self.rows.get(&row)?)))
+    }
+
     pub(super) fn by_id(&self, id: &SpiffeId) -> Option<&Arc<Node>> {
         self.rows.get(self.by_id.get(id)?)
     }

@@ -1,6 +1,7 @@
 //! The one task that changes the trust domain.
 //!
-//! Owns the store. Invariant: between a decision and its commit no other change happens, and nothing is applied that
+//! Owns the store. Transactions that wait while another commits are decided one after the other and committed as one.
+//! Invariant: decisions are serial, each on the state as those before it leave it; nothing is applied for readers that
 //! was not committed.
 
 use std::sync::{Arc, PoisonError};
@@ -13,20 +14,50 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::affected::Affected;
+use super::ahead::Ahead;
 use super::{Shared, State, chain};
 use crate::store::{Change, Store, StoreError};
 
 /// How often a store that failed is tried again.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// A transaction that waits for its turn; answers `None` if there is nothing to do.
+/// Transactions, and changes, after which a commit takes no more along: readers wait while they are decided.
+const TOGETHER: usize = 64;
+
+/// A transaction that waits for its turn; answers `None` if its caller is gone.
 pub(super) type Job = Box<dyn FnOnce(&State) -> Option<Decision> + Send>;
+
+/// Tells the caller of a transaction of the outcome.
+type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// What a transaction decided.
 pub(super) struct Decision {
     pub(super) changes: Vec<Change>,
-    /// Tells the caller of the outcome.
-    pub(super) settle: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    pub(super) settle: Settle,
+}
+
+/// What several decided, to be committed together.
+#[derive(Default)]
+struct Group {
+    changes: Vec<Change>,
+    settles: Vec<Settle>,
+}
+
+impl Group {
+    fn take(&mut self, decision: Option<Decision>) {
+        if let Some(Decision { changes, settle }) = decision {
+            self.changes.extend(changes);
+            self.settles.push(settle);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.changes.len().max(self.settles.len()) >= TOGETHER
+    }
+
+    fn settle(settles: Vec<Settle>, outcome: &Result<(), StoreError>) {
+        settles.into_iter().for_each(|settle| settle(outcome.clone()));
+    }
 }
 
 pub(super) struct Owner<S> {
@@ -77,36 +108,43 @@ impl<S: Store> Owner<S> {
     }
 
     async fn carry_out(&mut self, job: Job) -> Result<(), StoreError> {
-        let (decision, at) = {
-            let state = self.shared.read();
-            (job(&state), state.revision())
-        };
-        let Some(Decision { changes, settle }) = decision else {
-            return Ok(());
-        };
+        let at = self.shared.read().revision();
+        let Group { changes, settles } = self.decide(job);
         if changes.is_empty() {
-            settle(Ok(()));
+            Group::settle(settles, &Ok(()));
             return Ok(());
         }
-        match self.store.commit(at, &changes, self.clock.now()).await {
-            Ok(_) => {
+        let outcome = self.store.commit(at, &changes, self.clock.now()).await.map(drop);
+        match &outcome {
+            Ok(()) => {
                 self.recovered();
                 self.apply(changes);
-                settle(Ok(()));
-                Ok(())
             }
-            Err(StoreError::Moved { expected }) => {
-                settle(Err(StoreError::Moved { expected }));
-                Err(StoreError::Moved { expected })
-            }
-            Err(error) => {
-                if !error.is_refusal() {
-                    self.failed(&error);
-                }
-                settle(Err(error));
-                Ok(())
-            }
+            // The store is well.
+            Err(StoreError::Constraint(_) | StoreError::Moved { .. }) => {}
+            Err(error) => self.failed(error),
         }
+        Group::settle(settles, &outcome);
+        match outcome {
+            Err(error @ StoreError::Moved { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides a transaction, and with it those that wait by now.
+    fn decide(&mut self, job: Job) -> Group {
+        let mut group = Group::default();
+        group.take(job(&self.shared.read()));
+        if group.changes.is_empty() || group.is_full() || self.queue.is_empty() {
+            return group;
+        }
+        let mut ahead = Ahead::of(&self.shared.state);
+        while !group.is_full()
+            && let Ok(job) = self.queue.try_recv()
+        {
+            group.take(job(ahead.after(&group.changes)));
+        }
+        group
     }
 
     /// Applies what was committed and tells whom it concerns.

@@ -26,6 +26,22 @@ pub struct State {
     journal: Option<Journal>,
 }
 
+/// An object as it was before a change.
+#[derive(Debug)]
+pub(super) enum Undo {
+    Entry(EntryId, Option<(Row, Arc<Entry>)>),
+    Node(SpiffeId, Option<(Row, Arc<Node>)>),
+    JoinToken(String, Option<JoinToken>),
+    Bundle(TrustDomain, Option<Arc<Bundle>>),
+    Journal(Option<Journal>),
+}
+
+impl Undo {
+    fn bundle(state: &State, domain: &TrustDomain) -> Undo {
+        Undo::Bundle(domain.clone(), state.bundle(domain).cloned())
+    }
+}
+
 impl State {
     pub(crate) fn build(trust_domain: TrustDomain, snapshot: Snapshot) -> State {
         let mut entries = Entries::new(SpiffeId::server(&trust_domain), snapshot.entries.len());
@@ -204,6 +220,38 @@ impl State {
             .filter(move |token| now >= token.expires_at);
         let entries = entries.map(|entry| Change::EntryDelete(entry.id.clone()));
         entries.chain(tokens.map(|token| Change::JoinTokenDelete(token.token.clone())))
+    }
+
+    /// What takes a change back that is applied to this state.
+    pub(super) fn undo_of(&self, change: &Change) -> Undo {
+        match change {
+            Change::EntryPut(entry) => Undo::Entry(entry.id.clone(), self.entries.at(&entry.id)),
+            Change::EntryDelete(id) => Undo::Entry(id.clone(), self.entries.at(id)),
+            Change::NodePut(node) => Undo::Node(node.id.clone(), self.nodes.at(&node.id)),
+            Change::NodeDelete(id) => Undo::Node(id.clone(), self.nodes.at(id)),
+            Change::JoinTokenPut(JoinToken { token, .. }) | Change::JoinTokenDelete(token) => {
+                Undo::JoinToken(token.clone(), self.join_token(token).cloned())
+            }
+            Change::BundlePut(bundle) => Undo::bundle(self, &bundle.trust_domain),
+            Change::BundleDelete(domain) => Undo::bundle(self, domain),
+            Change::JournalPut(_) => Undo::Journal(self.journal.clone()),
+        }
+    }
+
+    /// Takes the last change back.
+    pub(super) fn undo(&mut self, undo: Undo) {
+        self.revision = Revision(self.revision.0.saturating_sub(1));
+        match undo {
+            Undo::Entry(_, Some((row, entry))) => self.entries.put(row, entry),
+            Undo::Entry(id, None) => self.entries.delete(&id),
+            Undo::Node(_, Some((row, node))) => self.nodes.put(row, node),
+            Undo::Node(id, None) => self.nodes.delete(&id),
+            Undo::JoinToken(text, Some(token)) => drop(self.join_tokens.insert(text, token)),
+            Undo::JoinToken(text, None) => drop(self.join_tokens.remove(&text)),
+            Undo::Bundle(domain, Some(bundle)) => drop(self.bundles.insert(domain, bundle)),
+            Undo::Bundle(domain, None) => drop(self.bundles.remove(&domain)),
+            Undo::Journal(journal) => self.journal = journal,
+        }
     }
 
     /// Applies a change that was committed as the next revision.

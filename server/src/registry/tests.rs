@@ -1,5 +1,6 @@
 //! What the registry promises its callers. The clock and tokio's time are the tests' own.
 
+mod ahead;
 mod fixture;
 mod passing_time;
 mod walk;

@@ -310,7 +310,7 @@ async fn any_sequence_ends_as_in_memory<S: Store>(reopen: &impl AsyncFn(Option<S
 }
 
 /// Changes over few enough objects that they meet.
-fn change() -> impl Strategy<Value = Change> {
+pub(crate) fn change() -> impl Strategy<Value = Change> {
     let id = || prop::sample::select(vec!["a", "b", "c"]);
     let td = || prop::sample::select(vec!["x.test", "y.test"]);
     let federated = (id(), prop::collection::vec(td(), 0..3), 0..9i64);

@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Revision;
 
+/// What a library said. Shared, for all transactions of a commit fail with it.
+type Cause = Arc<dyn Error + Send + Sync>;
+
 /// Why the store could not do what it was asked. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The file is a database of another program. It was only looked at.
     #[error("{} is not a Credence database ({found}); it was left untouched", path.display())]
@@ -36,13 +40,13 @@ pub enum StoreError {
     },
     /// Another process held the database for longer than the deadline of a commit.
     #[error("the database is locked by another process")]
-    Busy(#[source] Box<dyn Error + Send + Sync>),
+    Busy(#[source] Cause),
     /// The disk is full, or a quota is reached.
     #[error("no space left for the database")]
-    Full(#[source] Box<dyn Error + Send + Sync>),
+    Full(#[source] Cause),
     /// A change contradicts a constraint: an unknown bundle is referred to, or one that is referred to is deleted.
     #[error("the change contradicts a constraint of the database")]
-    Constraint(#[source] Box<dyn Error + Send + Sync>),
+    Constraint(#[source] Cause),
     /// The log is not where its only writer left it.
     #[error("the database was changed by another process: its log is not at revision {expected}")]
     Moved {
@@ -51,10 +55,15 @@ pub enum StoreError {
     },
     /// Anything else.
     #[error("the database failed")]
-    Failed(#[source] Box<dyn Error + Send + Sync>),
+    Failed(#[source] Cause),
 }
 
 impl StoreError {
+    /// Anything that has no variant of its own.
+    pub(crate) fn failed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        StoreError::Failed(cause.into().into())
+    }
+
     /// Whether the change itself is at fault, and not the state of the store: trying again is of no use, and the
     /// store is healthy.
     pub fn is_refusal(&self) -> bool {

@@ -3,6 +3,7 @@
 //! It keeps the same tables in maps. Invariant: it refuses what a real store refuses.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 
 use credence_identity::{Bundle, Entry, EntryId, SpiffeId, Timestamp, TrustDomain};
@@ -106,7 +107,9 @@ impl Tables {
         let unknown = |domain: &&TrustDomain| !self.bundles.contains_key(*domain);
         let mut referred = self.entries.values().flat_map(|(_, entry)| &entry.federates_with);
         match referred.find(unknown) {
-            Some(domain) => Err(StoreError::Constraint(format!("no bundle of {domain}").into())),
+            Some(domain) => Err(StoreError::Constraint(
+                Box::<dyn Error + Send + Sync>::from(format!("no bundle of {domain}")).into(),
+            )),
             None => Ok(()),
         }
     }

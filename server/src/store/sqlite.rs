@@ -11,6 +11,7 @@ mod record;
 mod write;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use credence_identity::Timestamp;
@@ -27,8 +28,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 /// Rows that SQLite's thread may read ahead of the loader: each wake of the other thread serves that many.
 const ROWS_AHEAD: usize = 1024;
 
-/// Changes of a commit whose script is worth keeping.
-const FEW: usize = 4;
+/// Changes of a commit whose script is worth keeping: eight attestations at once.
+const FEW: usize = 16;
 
 /// How to open an SQLite store.
 #[derive(Debug, Clone)]
@@ -152,7 +153,7 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
         .unwrap_or(0);
     MIGRATIONS.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) => StoreError::Newer { found, known },
-        other => StoreError::Failed(other.into()),
+        other => StoreError::failed(other),
     })
 }
 
@@ -170,10 +171,10 @@ impl From<sqlx::Error> for StoreError {
             .as_database_error()
             .and_then(|e| e.code()?.parse::<u32>().ok());
         match code.map(|extended| extended & 0xff) {
-            Some(code::BUSY | code::LOCKED) => StoreError::Busy(error.into()),
-            Some(code::FULL) => StoreError::Full(error.into()),
-            Some(code::CONSTRAINT) => StoreError::Constraint(error.into()),
-            _ => StoreError::Failed(error.into()),
+            Some(code::BUSY | code::LOCKED) => StoreError::Busy(Arc::new(error)),
+            Some(code::FULL) => StoreError::Full(Arc::new(error)),
+            Some(code::CONSTRAINT) => StoreError::Constraint(Arc::new(error)),
+            _ => StoreError::failed(error),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use credence_identity::Timestamp;
 use credence_runtime::clock::ManualClock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::*;
 use crate::store::{MemoryStore, Revision, Snapshot};
@@ -27,6 +27,11 @@ struct Inner {
 impl SharedStore {
     pub(super) fn fail(&self, failing: bool) {
         self.0.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Commits wait while this is held.
+    pub(super) async fn hold(&self) -> MutexGuard<'_, MemoryStore> {
+        self.0.store.lock().await
     }
 
     pub(super) fn commits(&self) -> u64 {
@@ -52,7 +57,7 @@ impl Store for SharedStore {
 
     async fn probe(&mut self) -> Result<(), StoreError> {
         match self.0.failing.load(Ordering::Relaxed) {
-            true => Err(StoreError::Failed("out of order".into())),
+            true => Err(StoreError::failed("out of order")),
             false => Ok(()),
         }
     }

@@ -85,7 +85,7 @@ fn naive(state: &State, agent: &SpiffeId, now: Timestamp) -> Vec<Arc<Entry>> {
     }
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub(super) fn change() -> impl Strategy<Value = Change> {
     let id = || prop::sample::select(vec!["e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9"]);
     let selectors = || prop::sample::subsequence(SELECTORS.to_vec(), 0..=3);
     let groups = || prop::sample::select(vec!["/g1", "/g2", "/g3", "/g4"]);

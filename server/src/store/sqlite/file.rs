@@ -131,5 +131,5 @@ fn publish(new: &Path, path: &Path) -> io::Result<()> {
 
 fn failed(path: &Path, error: io::Error) -> StoreError {
     let text = format!("unable to open {}: {error}", path.display());
-    StoreError::Failed(io::Error::new(error.kind(), text).into())
+    StoreError::failed(io::Error::new(error.kind(), text))
 }

@@ -1,8 +1,8 @@
 //! Writing changes: one script per commit, with a few statements for a batch and not one per row.
 //!
 //! SQLite works on a thread of its own, and handing it a statement and waiting for the outcome costs more than most
-//! statements do, so a whole commit goes there at once. Invariant: the changes act in their order. Neighbours of one
-//! kind share a statement; the log gets one row for each.
+//! statements do, so a whole commit goes there at once. Invariant: the changes of a table act in their order. Neighbours
+//! of one kind share a statement; the log gets one row for each change, in the order of all.
 
 use std::mem::discriminant;
 
@@ -21,6 +21,9 @@ const LOG_KEEPS: i64 = 100_000;
 /// How often the log is pruned, in revisions, so that not each commit pays for it.
 const LOG_PRUNED_EVERY: i64 = 1_000;
 
+/// A change with the row it would create.
+type Numbered<'a> = (Row, &'a Change);
+
 /// The place of the statement in the script that fails if the log isn't where it was thought to be.
 pub(super) const GUARD: usize = 1;
 
@@ -38,11 +41,12 @@ pub(super) fn script(at: Revision, changes: &[Change], now: Timestamp) -> Result
         .push("UPDATE log_head SET revision = CASE WHEN revision = ")
         .push_bind(first);
     script.push(" THEN ").push_bind(last).push(" END; ");
-    let mut revision = at;
-    for run in changes.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
+    // Tables don't see each other before the commit, when references are checked: so all that goes to one is together.
+    let mut by_table: Vec<Numbered<'_>> = numbered(at, changes).collect();
+    by_table.sort_by_key(|(_, change)| described(change).0);
+    for run in by_table.chunk_by(|(_, one), (_, next)| discriminant(*one) == discriminant(*next)) {
         for run in run.chunks(ROWS_PER_STATEMENT) {
-            write_run(&mut script, revision, run)?;
-            revision = revision.plus(run.len());
+            write_run(&mut script, run)?;
         }
     }
     let mut revision = at;
@@ -60,20 +64,21 @@ pub(super) fn script(at: Revision, changes: &[Change], now: Timestamp) -> Result
     Ok(script)
 }
 
-/// Writes neighbours of one kind, which came after revision `at`.
-fn write_run(script: &mut Script, at: Revision, run: &[Change]) -> Result<(), StoreError> {
-    match run.first() {
+/// Writes neighbours of one kind.
+fn write_run(script: &mut Script, run: &[Numbered<'_>]) -> Result<(), StoreError> {
+    let changes = run.iter().map(|(_, change)| *change);
+    match run.first().map(|(_, first)| *first) {
         None => Ok(()),
         Some(Change::EntryPut(_)) => {
-            let entries = numbered(at, run).filter_map(|(row, change)| match change {
-                Change::EntryPut(entry) => Some((row, &**entry)),
+            let entries = run.iter().filter_map(|(row, change)| match change {
+                Change::EntryPut(entry) => Some((*row, &**entry)),
                 _ => None,
             });
             put_entries(script, &entries.collect::<Vec<_>>())
         }
         Some(Change::NodePut(_)) => {
-            let nodes = numbered(at, run).filter_map(|(row, change)| match change {
-                Change::NodePut(node) => Some((row, &**node)),
+            let nodes = run.iter().filter_map(|(row, change)| match change {
+                Change::NodePut(node) => Some((*row, &**node)),
                 _ => None,
             });
             put_nodes(script, nodes)
@@ -81,37 +86,37 @@ fn write_run(script: &mut Script, at: Revision, run: &[Change]) -> Result<(), St
         Some(Change::JoinTokenPut(_)) => {
             put_join_tokens(
                 script,
-                run.iter().filter_map(|change| match change {
+                changes.filter_map(|change| match change {
                     Change::JoinTokenPut(token) => Some(token),
                     _ => None,
                 }),
             );
             Ok(())
         }
-        Some(Change::BundlePut(_)) => run.iter().try_for_each(|change| match change {
+        Some(Change::BundlePut(_)) => run.iter().try_for_each(|(_, change)| match change {
             Change::BundlePut(bundle) => put_bundle(script, bundle),
             _ => Ok(()),
         }),
         Some(Change::JournalPut(_)) => {
-            if let Some(Change::JournalPut(journal)) = run.last() {
+            if let Some((_, Change::JournalPut(journal))) = run.last() {
                 put_journal(script, journal);
             }
             Ok(())
         }
         Some(Change::EntryDelete(_)) => {
-            delete(script, "entries", "id", run);
+            delete(script, "entries", "id", changes);
             Ok(())
         }
         Some(Change::NodeDelete(_)) => {
-            delete(script, "nodes", "id", run);
+            delete(script, "nodes", "id", changes);
             Ok(())
         }
         Some(Change::JoinTokenDelete(_)) => {
-            delete(script, "join_tokens", "token", run);
+            delete(script, "join_tokens", "token", changes);
             Ok(())
         }
         Some(Change::BundleDelete(_)) => {
-            delete(script, "bundles", "trust_domain", run);
+            delete(script, "bundles", "trust_domain", changes);
             Ok(())
         }
     }
@@ -262,7 +267,12 @@ fn put_journal(script: &mut Script, journal: &Journal) {
 }
 
 /// Deletes by key; what isn't there is passed over.
-fn delete(script: &mut Script, table: &'static str, key: &'static str, doomed: &[Change]) {
+fn delete<'a>(
+    script: &mut Script,
+    table: &'static str,
+    key: &'static str,
+    doomed: impl Iterator<Item = &'a Change>,
+) {
     script
         .push("DELETE FROM ")
         .push(table)
@@ -298,7 +308,7 @@ where
     values.push_bind(value);
 }
 
-/// The kind of a change and the key of its object.
+/// The kind of a change, one per table, and the key of its object.
 fn described(change: &Change) -> (&'static str, &str) {
     match change {
         Change::EntryPut(entry) => ("entry", entry.id.as_str()),
@@ -314,7 +324,7 @@ fn described(change: &Change) -> (&'static str, &str) {
 }
 
 /// The changes after revision `at`, each with the row it would create.
-fn numbered(at: Revision, changes: &[Change]) -> impl Iterator<Item = (Row, &Change)> {
+fn numbered(at: Revision, changes: &[Change]) -> impl Iterator<Item = Numbered<'_>> {
     changes
         .iter()
         .enumerate()
@@ -352,9 +362,9 @@ fn list<T: AsRef<str>>(texts: impl Iterator<Item = T>) -> Result<String, StoreEr
 }
 
 fn sql_number(number: u64) -> Result<i64, StoreError> {
-    i64::try_from(number).map_err(|error| StoreError::Failed(error.into()))
+    i64::try_from(number).map_err(StoreError::failed)
 }
 
 fn unencodable(error: serde_json::Error) -> StoreError {
-    StoreError::Failed(error.into())
+    StoreError::failed(error)
 }
