@@ -1,8 +1,8 @@
 //! The entries that this agent is authorised for, found by id and by the selectors of a caller.
 //!
 //! Each entry hangs under one of its selectors only, the one with the fewest others below it: an entry can match only a
-//! caller that has that selector, so a look-up touches few entries and none twice. Invariant: an entry without
-//! selectors matches nobody.
+//! caller that has that selector, so a look-up touches few entries and none twice. Invariants: an entry without
+//! selectors matches nobody; what hangs under a selector is what is held by id.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use credence_identity::{Entry, EntryId, Selector, SelectorSet};
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     by_id: BTreeMap<EntryId, Held>,
-    by_anchor: HashMap<Selector, Vec<EntryId>>,
+    by_anchor: HashMap<Selector, BTreeMap<EntryId, Arc<Entry>>>,
 }
 
 #[derive(Debug)]
@@ -41,13 +41,13 @@ impl Entries {
         let anchor = entry
             .selectors
             .iter()
-            .min_by_key(|selector| self.by_anchor.get(*selector).map_or(0, Vec::len));
+            .min_by_key(|selector| self.by_anchor.get(*selector).map_or(0, BTreeMap::len));
         let anchor = anchor.cloned();
         if let Some(anchor) = &anchor {
             self.by_anchor
                 .entry(anchor.clone())
                 .or_default()
-                .push(entry.id.clone());
+                .insert(entry.id.clone(), entry.clone());
         }
         self.by_id.insert(entry.id.clone(), Held { entry, anchor });
         old
@@ -58,7 +58,7 @@ impl Entries {
         if let Some(anchor) = anchor
             && let Some(below) = self.by_anchor.get_mut(&anchor)
         {
-            below.retain(|other| other != id);
+            below.remove(id);
             if below.is_empty() {
                 self.by_anchor.remove(&anchor);
             }
@@ -71,12 +71,12 @@ impl Entries {
         let mut found: Vec<Arc<Entry>> = caller
             .iter()
             .filter_map(|selector| self.by_anchor.get(selector))
-            .flatten()
-            .filter_map(|id| self.get(id))
+            .flat_map(BTreeMap::values)
             .filter(|entry| caller.contains_all(&entry.selectors))
             .cloned()
             .collect();
-        found.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        // Those under one selector are in order, which a stable sort makes use of.
+        found.sort_by(|a, b| a.id.cmp(&b.id));
         found
     }
 }
@@ -118,7 +118,7 @@ mod tests {
                 .collect();
             prop_assert_eq!(entries.matching(&caller), expected);
             prop_assert_eq!(entries.len(), model.len());
-            prop_assert!(entries.by_anchor.values().map(Vec::len).sum::<usize>() <= model.len());
+            prop_assert!(entries.by_anchor.values().map(BTreeMap::len).sum::<usize>() <= model.len());
         }
     }
 }

@@ -143,7 +143,10 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let (config, warnings) = flags
         .load()
         .map_err(|faults| CommandError::new(faults.join("\n")))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread: a call takes less than handing it to another core, and whatever blocks runs beside it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(app::run(config, &warnings));
     ended.map_err(|error| CommandError::chain(&error))
 }
