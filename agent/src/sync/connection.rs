@@ -1,5 +1,6 @@
 //! Connections to the server: TLS with the agent's SVID or without, the server judged by the bundle of the moment.
 
+use std::fmt;
 use std::sync::Arc;
 
 use credence_crypto::x509::X509SvidKey;
@@ -25,7 +26,13 @@ pub enum ConnectionError {
     Connect(#[from] ConnectError),
 }
 
-/// Makes channels. Each connects with its first call, and anew by itself when the connection is lost.
+/// A way to the server.
+pub(crate) trait Connect: fmt::Debug + Send + Sync {
+    /// A channel that shows this SVID whenever it connects, or nothing.
+    fn channel(&self, svid: Option<Arc<X509SvidKey>>) -> Result<Channel, ConnectionError>;
+}
+
+/// The way over the network. Each channel connects with its first call, and anew by itself when the connection is lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     pub(crate) address: ServerAddress,
@@ -35,9 +42,8 @@ pub(crate) struct Connector {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Connector {
-    /// A channel that shows this SVID whenever it connects, or nothing.
-    pub(crate) fn channel(&self, svid: Option<Arc<X509SvidKey>>) -> Result<Channel, ConnectionError> {
+impl Connect for Connector {
+    fn channel(&self, svid: Option<Arc<X509SvidKey>>) -> Result<Channel, ConnectionError> {
         let expected = SpiffeId::server(&self.trust_domain);
         let bundle = self.bundle.clone();
         let bundles: BundleLookup =
@@ -49,23 +55,6 @@ impl Connector {
             self.clock.clone(),
         )?;
         Ok(connect_tls_lazy(&self.address.host, self.address.port, config)?)
-    }
-}
-
-#[cfg(test)]
-impl Connector {
-    /// To a port that nobody answers.
-    pub(crate) fn to_nowhere() -> Self {
-        use crate::cache::testing::{START, bundle, trust_domain};
-        Self {
-            address: ServerAddress {
-                host: "127.0.0.1".to_owned(),
-                port: 1,
-            },
-            trust_domain: trust_domain(),
-            bundle: watch::channel(bundle()).1,
-            clock: Arc::new(credence_runtime::clock::ManualClock::new(START)),
-        }
     }
 }
 

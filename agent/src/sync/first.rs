@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::bootstrap::{BootstrapError, from_certificates, load};
-use super::connection::{ConnectionError, Connector, channel_to_anyone};
+use super::connection::{Connect, ConnectionError, Connector, channel_to_anyone};
 use super::keeper::{Custody, RenewError, is_final};
 use super::server::{AttestError, CallError, attest_over, bundle_over};
 use crate::attestor::node::NodeAttestor;

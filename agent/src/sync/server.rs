@@ -38,7 +38,7 @@ pub(crate) use attest::{AttestError, Attested};
 pub(crate) use error::{CallError, Refusal};
 pub(crate) use push::{PushEvent, PushStream, WANT_AT_MOST};
 
-use super::connection::{ConnectionError, Connector};
+use super::connection::{Connect, ConnectionError};
 use crate::attestor::node::NodeAttestor;
 use crate::cache::{CacheUpdate, EntryVersion};
 
@@ -63,7 +63,7 @@ pub(crate) struct Server {
 
 #[derive(Debug)]
 struct Shared {
-    connector: Connector,
+    connector: Box<dyn Connect>,
     link: Mutex<Link>,
     refused: mpsc::Sender<Refused>,
 }
@@ -79,32 +79,18 @@ struct Link {
 impl Server {
     /// Connects with the first call, and shows this SVID. Refusals of it go to `refused`.
     pub(crate) fn new(
-        connector: Connector,
+        connector: impl Connect + 'static,
         svid: Arc<X509SvidKey>,
         refused: mpsc::Sender<Refused>,
     ) -> Result<Self, ConnectionError> {
         let link = Mutex::new(Link::new(&connector, svid)?);
         Ok(Self {
             shared: Arc::new(Shared {
-                connector,
+                connector: Box::new(connector),
                 link,
                 refused,
             }),
         })
-    }
-
-    /// A server behind a channel that a test made; the next connection leads nowhere.
-    #[cfg(test)]
-    pub(crate) fn over(channel: Channel, svid: Arc<X509SvidKey>, refused: mpsc::Sender<Refused>) -> Self {
-        let link = Mutex::new(Link { channel, svid });
-        let connector = Connector::to_nowhere();
-        Self {
-            shared: Arc::new(Shared {
-                connector,
-                link,
-                refused,
-            }),
-        }
     }
 
     /// Makes the next call connect anew, with this SVID. Calls under way end on their connection.
@@ -277,7 +263,7 @@ impl Server {
     }
 
     fn renew_link(&self, link: &mut Link, svid: Arc<X509SvidKey>) {
-        match Link::new(&self.shared.connector, svid) {
+        match Link::new(&*self.shared.connector, svid) {
             Ok(new) => *link = new,
             Err(error) => tracing::error!(
                 error = &error as &dyn Error,
@@ -316,7 +302,7 @@ impl Server {
 }
 
 impl Link {
-    fn new(connector: &Connector, svid: Arc<X509SvidKey>) -> Result<Self, ConnectionError> {
+    fn new(connector: &dyn Connect, svid: Arc<X509SvidKey>) -> Result<Self, ConnectionError> {
         let channel = connector.channel(Some(svid.clone()))?;
         Ok(Self { channel, svid })
     }

@@ -4,6 +4,7 @@ mod edge;
 mod equivalence;
 mod fake;
 mod lab;
+mod simulated_year;
 
 use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
 use credence_crypto::{PrivateKey, Signer};
@@ -16,7 +17,7 @@ use super::*;
 use crate::attestor::node::{JoinToken, NoJoinToken, X509Pop};
 use crate::cache::WorkloadUpdate;
 use crate::cache::testing::{START, selectors, trust_domain};
-use crate::sync::server::Refused;
+use crate::sync::server::{CallError, Refused};
 use lab::Lab;
 
 /// Far more than anything takes, so that a test that fails ends.

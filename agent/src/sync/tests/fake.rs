@@ -21,13 +21,15 @@ use tokio::io::DuplexStream;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService};
-use tonic::transport::{Endpoint, Server as Transport};
+use tonic::transport::server::Router;
+use tonic::transport::{Channel, Endpoint, Server as Transport};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::*;
 use crate::cache::testing::{entry, sign, svid};
+use crate::sync::connection::Connect;
 
 pub(super) type Answers<T> = Vec<Result<T, Status>>;
 
@@ -51,34 +53,50 @@ pub(super) struct Script {
 
 /// The server behind the script, as the agent sees it.
 pub(super) fn connect(script: &Arc<Script>, supervisor: &Supervisor) -> (Server, mpsc::Receiver<Refused>) {
-    let (accept, accepted) = mpsc::unbounded_channel::<Result<DuplexStream, Infallible>>();
     let routes = Transport::builder()
         .add_service(EntryFake(script.clone()))
         .add_service(BundleFake(script.clone()))
         .add_service(SvidFake(script.clone()))
         .add_service(SyncFake(script.clone()));
+    let channel = in_memory(routes, supervisor);
+    let (refusals, refused) = mpsc::channel(4);
+    let own = svid(&entry("agent"), START, Duration::from_secs(3600));
+    let server = Server::new(Always(channel), Arc::new(own), refusals).unwrap();
+    (server, refused)
+}
+
+/// One channel, whatever SVID is to be shown.
+#[derive(Debug)]
+struct Always(Channel);
+
+impl Connect for Always {
+    fn channel(&self, _: Option<Arc<X509SvidKey>>) -> Result<Channel, ConnectionError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A channel to these services over pipes in memory, which need no time on a paused clock.
+pub(super) fn in_memory(services: Router, supervisor: &Supervisor) -> Channel {
+    let (accept, accepted) = mpsc::unbounded_channel::<Result<DuplexStream, Infallible>>();
     supervisor.spawn(
         "fake",
-        routes.serve_with_incoming(UnboundedReceiverStream::new(accepted)),
+        services.serve_with_incoming(UnboundedReceiverStream::new(accepted)),
     );
     let connector = service_fn(move |_: http::Uri| {
         let (near, far) = tokio::io::duplex(1 << 20);
         drop(accept.send(Ok(far)));
         std::future::ready(Ok::<_, Infallible>(TokioIo::new(near)))
     });
-    let channel = Endpoint::from_static("http://fake").connect_with_connector_lazy(connector);
-    let (refusals, refused) = mpsc::channel(4);
-    let own = svid(&entry("agent"), START, Duration::from_secs(3600));
-    (Server::over(channel, Arc::new(own), refusals), refused)
+    Endpoint::from_static("http://fake").connect_with_connector_lazy(connector)
 }
 
-type HttpAnswer = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+pub(super) type HttpAnswer = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
 
-/// A service of the fake, by its full name.
+/// A service of the fake, by its full name, that answers out of what it is made with.
 macro_rules! service {
-    ($name:ident, $path:literal, $answer:expr) => {
+    ($name:ident($state:ty), $path:literal, $answer:expr) => {
         #[derive(Debug, Clone)]
-        struct $name(Arc<Script>);
+        struct $name(Arc<$state>);
 
         impl NamedService for $name {
             const NAME: &'static str = $path;
@@ -94,19 +112,25 @@ macro_rules! service {
             }
 
             fn call(&mut self, request: http::Request<Body>) -> HttpAnswer {
-                let answer: fn(Arc<Script>, http::Request<Body>) -> HttpAnswer = $answer;
+                let answer: fn(Arc<$state>, http::Request<Body>) -> HttpAnswer = $answer;
                 answer(self.0.clone(), request)
             }
         }
     };
 }
 
-service!(EntryFake, "spire.api.server.entry.v1.Entry", sync_entries);
-service!(BundleFake, "spire.api.server.bundle.v1.Bundle", get_bundle);
-service!(SvidFake, "spire.api.server.svid.v1.SVID", sign_batch);
-service!(SyncFake, "credence.sync.v1.Sync", subscribe);
+pub(super) use service;
 
-fn streaming<Q, A>(
+service!(EntryFake(Script), "spire.api.server.entry.v1.Entry", sync_entries);
+service!(
+    BundleFake(Script),
+    "spire.api.server.bundle.v1.Bundle",
+    get_bundle
+);
+service!(SvidFake(Script), "spire.api.server.svid.v1.SVID", sign_batch);
+service!(SyncFake(Script), "credence.sync.v1.Sync", subscribe);
+
+pub(super) fn streaming<Q, A>(
     request: http::Request<Body>,
     answer: impl Fn(Request<Streaming<Q>>) -> Result<Response<BoxStream<'static, Result<A, Status>>>, Status>
     + Send
@@ -128,7 +152,7 @@ where
     .boxed()
 }
 
-fn unary<Q, A>(
+pub(super) fn unary<Q, A>(
     request: http::Request<Body>,
     answer: impl Fn(Q) -> Result<A, Status> + Send + 'static,
 ) -> HttpAnswer
