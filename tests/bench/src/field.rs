@@ -54,10 +54,11 @@ pub(crate) fn entry(parent: &str, path: &str, uid: &str) -> Entry {
 }
 
 impl Field {
-    /// Starts a server with quiet logs and without rate limits.
+    /// Starts a server with quiet logs, without rate limits, and with SPIRE's defaults else.
     pub(crate) async fn start(binary: &Path) -> Result<Self> {
         let settings = Settings {
             log_level: "WARN",
+            discover_workload_path: false,
             server: "ratelimit { attestation = false signing = false }".into(),
             ..Settings::default()
         };

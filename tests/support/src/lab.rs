@@ -19,6 +19,8 @@ pub struct Settings {
     pub log_level: &'static str,
     /// Lines put into the `server` block.
     pub server: String,
+    /// Whether the agent looks at a workload's executable (`discover_workload_path`).
+    pub discover_workload_path: bool,
     /// Lines put into the `agent` block.
     pub agent: String,
     /// Variables set for server and agents.
@@ -30,6 +32,7 @@ impl Default for Settings {
         Self {
             key_manager: "disk",
             log_level: "DEBUG",
+            discover_workload_path: true,
             server: String::new(),
             agent: String::new(),
             environment: Vec::new(),
@@ -200,10 +203,11 @@ impl Lab {
             "agent {{\n  trust_domain = \"example.org\"\n  server_address = \"127.0.0.1\"\n  server_port = {port}\n  \
              data_dir = \"{dir}/data\"\n  socket_path = \"{socket}\"\n  trust_bundle_path = \"{bundle}\"\n  \
              log_level = \"{level}\"\n  {more}\n  {extra}\n}}\nplugins {{\n  {keys}\n  {attestor}\n  \
-             WorkloadAttestor \"unix\" {{ plugin_data {{ discover_workload_path = true }} }}\n}}\n",
+             WorkloadAttestor \"unix\" {{ plugin_data {{ discover_workload_path = {discover} }} }}\n}}\n",
             port = self.port,
             level = self.settings.log_level,
             dir = folder.display(),
+            discover = self.settings.discover_workload_path,
             socket = self.agent_socket(name).display(),
             bundle = bundle.display(),
             extra = self.settings.agent,
