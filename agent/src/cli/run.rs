@@ -1,9 +1,7 @@
 //! `run` and `validate`: the agent itself, by one reading of the configuration.
 
-use std::path::{Path, absolute};
-
 use clap::Args;
-use credence_command::{CommandError, Console};
+use credence_command::{CommandError, Console, config_file};
 use credence_runtime::config::Fault;
 
 use crate::{
@@ -95,20 +93,9 @@ impl std::fmt::Debug for Flags {
 
 impl Flags {
     fn load(&self) -> Result<(AgentConfig, Vec<Warning>), Vec<String>> {
-        let path = Path::new(if self.config.is_empty() {
-            DEFAULT_CONFIG
-        } else {
-            &self.config
-        });
-        if !path.exists() {
-            let path = absolute(path).unwrap_or_else(|_| path.to_owned());
-            let path = path.display();
-            return Err(vec![format!(
-                "could not find config file {path}: please use the -config flag"
-            )]);
-        }
+        let path = config_file(&self.config, DEFAULT_CONFIG).map_err(|fault| vec![fault])?;
         let texts = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect();
-        AgentConfig::load(path, &self.overrides(), self.expand_env).map_err(texts)
+        AgentConfig::load(&path, &self.overrides(), self.expand_env).map_err(texts)
     }
 
     fn overrides(&self) -> AgentOverrides {

@@ -5,6 +5,7 @@
 //! [`Console`] it is given, so that tests can look over its shoulder.
 
 pub mod address;
+pub mod config;
 pub mod date;
 pub mod duration;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod flags;
 pub mod json;
 pub mod output;
 
+pub use config::config_file;
 pub use duration::GoDuration;
 pub use error::CommandError;
 pub use output::{Console, Format};

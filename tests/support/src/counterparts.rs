@@ -42,13 +42,10 @@ fn step(name: &str, command: &mut Command) -> Option<Output> {
     match command.output() {
         Ok(output) if output.status.success() => Some(output),
         Ok(output) => {
-            record(
-                name,
-                &format!(
-                    "SKIPPED: {command:?}: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                ),
-            );
+            // Some tools complain on standard output; the record holds a line for each counterpart.
+            let said = [output.stderr, output.stdout].concat();
+            let said = String::from_utf8_lossy(&said).trim().replace('\n', " ");
+            record(name, &format!("SKIPPED: {command:?}: {said}"));
             None
         }
         Err(error) => {
