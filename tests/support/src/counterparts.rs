@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// Appends one line to the record that `CREDENCE_COUNTERPARTS` names, and says it on standard error.
+/// Appends one line to the record that `CREDENCE_COUNTERPARTS` names, and says it on standard error: past the test
+/// runner's capture, which would swallow what a passing test prints, and a skipped test passes.
 pub fn record(name: &str, outcome: &str) {
-    eprintln!("counterpart {name}: {outcome}");
+    // Nothing better can be done when stderr is gone.
+    drop(writeln!(std::io::stderr(), "counterpart {name}: {outcome}"));
     if let Some(path) = std::env::var_os("CREDENCE_COUNTERPARTS") {
         let mut file = OpenOptions::new()
             .create(true)
