@@ -75,7 +75,7 @@ fn rebootstrap(agent: &Section<'_>) {
         Some("auto" | "always") => {
             agent.warn(
                 "rebootstrap_mode",
-                "this version never bootstraps again by itself: it ends with an error instead",
+                "this version never bootstraps again by itself: it keeps serving and trying instead",
             );
         }
         Some(_) => agent.fault("rebootstrap_mode", "must be \"never\", \"auto\" or \"always\""),
