@@ -15,7 +15,7 @@ mod sqlite;
 use std::fmt::{self, Debug, Display};
 use std::sync::Arc;
 
-use credence_identity::{Bundle, Entry, Timestamp};
+use credence_identity::{Bundle, Entry, FederationRelationship, Timestamp};
 
 pub use change::{Change, JoinToken, Journal, Node};
 pub use error::StoreError;
@@ -40,7 +40,7 @@ impl Display for Revision {
     }
 }
 
-/// The place of an entry or node in listings: the revision that created it. It never changes while the object
+/// The place of an object in listings: the revision that created it. It never changes while the object
 /// lives, is greater than 0, and is what page tokens are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row(pub u64);
@@ -62,8 +62,10 @@ pub struct Snapshot {
     pub nodes: Vec<(Row, Arc<Node>)>,
     /// All join tokens that were neither used nor cleaned.
     pub join_tokens: Vec<JoinToken>,
-    /// All bundles, the trust domain's own included.
-    pub bundles: Vec<Arc<Bundle>>,
+    /// All bundles, the trust domain's own included, by ascending row.
+    pub bundles: Vec<(Row, Arc<Bundle>)>,
+    /// All federation relationships, by ascending row.
+    pub relationships: Vec<(Row, Arc<FederationRelationship>)>,
     /// The authorities' journal, if one was written.
     pub journal: Option<Journal>,
 }

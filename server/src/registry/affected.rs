@@ -33,7 +33,11 @@ impl Affected {
                 Change::NodeDelete(id) => walk.name(id),
                 Change::BundlePut(bundle) => walk.bundle(&bundle.trust_domain),
                 Change::BundleDelete(domain) => walk.bundle(domain),
-                Change::JoinTokenPut(_) | Change::JoinTokenDelete(_) | Change::JournalPut(_) => {}
+                Change::JoinTokenPut(_)
+                | Change::JoinTokenDelete(_)
+                | Change::RelationshipPut(_)
+                | Change::RelationshipDelete(_)
+                | Change::JournalPut(_) => {}
             }
         }
     }

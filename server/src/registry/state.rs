@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use credence_identity::{Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain};
+use credence_identity::{
+    Bundle, Entry, EntryId, FederationRelationship, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain,
+};
 
 use super::entries::Entries;
 use super::nodes::Nodes;
@@ -22,9 +24,13 @@ pub struct State {
     pub(super) entries: Entries,
     pub(super) nodes: Nodes,
     join_tokens: HashMap<String, JoinToken>,
-    bundles: BTreeMap<TrustDomain, Arc<Bundle>>,
+    bundles: Listed<Bundle>,
+    relationships: Listed<FederationRelationship>,
     journal: Option<Journal>,
 }
+
+/// Objects of trust domains, each with its place in listings. They are few.
+type Listed<T> = BTreeMap<TrustDomain, (Row, Arc<T>)>;
 
 /// An object as it was before a change.
 #[derive(Debug)]
@@ -32,13 +38,18 @@ pub(super) enum Undo {
     Entry(EntryId, Option<(Row, Arc<Entry>)>),
     Node(SpiffeId, Option<(Row, Arc<Node>)>),
     JoinToken(String, Option<JoinToken>),
-    Bundle(TrustDomain, Option<Arc<Bundle>>),
+    Bundle(TrustDomain, Option<(Row, Arc<Bundle>)>),
+    Relationship(TrustDomain, Option<(Row, Arc<FederationRelationship>)>),
     Journal(Option<Journal>),
 }
 
 impl Undo {
     fn bundle(state: &State, domain: &TrustDomain) -> Undo {
-        Undo::Bundle(domain.clone(), state.bundle(domain).cloned())
+        Undo::Bundle(domain.clone(), state.bundles.get(domain).cloned())
+    }
+
+    fn relationship(state: &State, domain: &TrustDomain) -> Undo {
+        Undo::Relationship(domain.clone(), state.relationships.get(domain).cloned())
     }
 }
 
@@ -67,7 +78,12 @@ impl State {
             bundles: snapshot
                 .bundles
                 .into_iter()
-                .map(|b| (b.trust_domain.clone(), b))
+                .map(|(row, bundle)| (bundle.trust_domain.clone(), (row, bundle)))
+                .collect(),
+            relationships: snapshot
+                .relationships
+                .into_iter()
+                .map(|(row, held)| (held.trust_domain.clone(), (row, held)))
                 .collect(),
             journal: snapshot.journal,
         }
@@ -182,17 +198,32 @@ impl State {
 
     /// The bundle of a trust domain.
     pub fn bundle(&self, domain: &TrustDomain) -> Option<&Arc<Bundle>> {
-        self.bundles.get(domain)
+        self.bundles.get(domain).map(|(_, bundle)| bundle)
     }
 
     /// The bundle of the server's own trust domain; none before its first authority exists.
     pub fn own_bundle(&self) -> Option<&Arc<Bundle>> {
-        self.bundles.get(&self.trust_domain)
+        self.bundle(&self.trust_domain)
     }
 
     /// All bundles by name of the trust domain, the own one included.
     pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
-        self.bundles.values()
+        self.bundles.values().map(|(_, bundle)| bundle)
+    }
+
+    /// The bundles of other trust domains in rows after this one: the next page.
+    pub fn federated_bundles_after(&self, row: Row) -> impl Iterator<Item = (Row, &Arc<Bundle>)> {
+        by_row(&self.bundles, row).filter(|(_, bundle)| bundle.trust_domain != self.trust_domain)
+    }
+
+    /// The federation relationship with a trust domain.
+    pub fn relationship(&self, domain: &TrustDomain) -> Option<&Arc<FederationRelationship>> {
+        self.relationships.get(domain).map(|(_, held)| held)
+    }
+
+    /// The federation relationships in rows after this one: the next page.
+    pub fn relationships_after(&self, row: Row) -> impl Iterator<Item = (Row, &Arc<FederationRelationship>)> {
+        by_row(&self.relationships, row)
     }
 
     /// The authorities' journal.
@@ -234,6 +265,8 @@ impl State {
             }
             Change::BundlePut(bundle) => Undo::bundle(self, &bundle.trust_domain),
             Change::BundleDelete(domain) => Undo::bundle(self, domain),
+            Change::RelationshipPut(put) => Undo::relationship(self, &put.trust_domain),
+            Change::RelationshipDelete(domain) => Undo::relationship(self, domain),
             Change::JournalPut(_) => Undo::Journal(self.journal.clone()),
         }
     }
@@ -250,6 +283,8 @@ impl State {
             Undo::JoinToken(text, None) => drop(self.join_tokens.remove(&text)),
             Undo::Bundle(domain, Some(bundle)) => drop(self.bundles.insert(domain, bundle)),
             Undo::Bundle(domain, None) => drop(self.bundles.remove(&domain)),
+            Undo::Relationship(domain, Some(held)) => drop(self.relationships.insert(domain, held)),
+            Undo::Relationship(domain, None) => drop(self.relationships.remove(&domain)),
             Undo::Journal(journal) => self.journal = journal,
         }
     }
@@ -270,12 +305,31 @@ impl State {
                 self.join_tokens.remove(&token);
             }
             Change::BundlePut(bundle) => {
-                self.bundles.insert(bundle.trust_domain.clone(), bundle);
+                put(&mut self.bundles, bundle.trust_domain.clone(), new_row, bundle);
             }
             Change::BundleDelete(domain) => {
                 self.bundles.remove(&domain);
             }
+            Change::RelationshipPut(held) => {
+                put(&mut self.relationships, held.trust_domain.clone(), new_row, held);
+            }
+            Change::RelationshipDelete(domain) => {
+                self.relationships.remove(&domain);
+            }
             Change::JournalPut(journal) => self.journal = Some(journal),
         }
     }
+}
+
+/// Puts an object, which keeps the row it has.
+fn put<T>(listed: &mut Listed<T>, domain: TrustDomain, new_row: Row, object: Arc<T>) {
+    let row = listed.get(&domain).map_or(new_row, |(row, _)| *row);
+    listed.insert(domain, (row, object));
+}
+
+fn by_row<T>(listed: &Listed<T>, after: Row) -> impl Iterator<Item = (Row, &Arc<T>)> {
+    let mut rows: Vec<(Row, &Arc<T>)> = listed.values().map(|(row, object)| (*row, object)).collect();
+    rows.retain(|(row, _)| *row > after);
+    rows.sort_unstable_by_key(|(row, _)| *row);
+    rows.into_iter()
 }

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use credence_identity::{Bundle, Entry, EntryId, Selector, SpiffeId, Timestamp, TrustDomain};
+use credence_identity::{
+    Bundle, Entry, EntryId, FederationRelationship, Selector, SpiffeId, Timestamp, TrustDomain,
+};
 
 /// One change of the trust domain. Puts replace the whole object.
 #[derive(Debug, Clone)]
@@ -26,6 +28,10 @@ pub enum Change {
     BundlePut(Arc<Bundle>),
     /// Deletes a bundle. The store refuses it while an entry federates with it.
     BundleDelete(TrustDomain),
+    /// Creates or replaces the federation relationship with a trust domain.
+    RelationshipPut(Arc<FederationRelationship>),
+    /// Deletes the federation relationship with a trust domain. Its bundle stays.
+    RelationshipDelete(TrustDomain),
     /// Replaces the authorities' journal.
     JournalPut(Journal),
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credence_identity::{
-    Bundle, Entry, EntryId, JwtAuthority, Selector, SpiffeId, Timestamp, TrustDomain, X509Authority,
+    Bundle, BundleEndpointProfile, Entry, EntryId, FederationRelationship, JwtAuthority, Selector, SpiffeId,
+    Timestamp, TrustDomain, X509Authority,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -85,6 +86,18 @@ pub(crate) fn entry_put(entry: Entry) -> Change {
     Change::EntryPut(Arc::new(entry))
 }
 
+/// A relationship with a domain, of the profile `https_spiffe` if there is an ID.
+pub(crate) fn relationship_put(name: &str, path: &str, endpoint_spiffe_id: Option<SpiffeId>) -> Change {
+    Change::RelationshipPut(Arc::new(FederationRelationship {
+        trust_domain: domain(name),
+        bundle_endpoint_url: format!("https://{name}:8443/{path}").parse().unwrap(),
+        bundle_endpoint_profile: match endpoint_spiffe_id {
+            None => BundleEndpointProfile::HttpsWeb,
+            Some(endpoint_spiffe_id) => BundleEndpointProfile::HttpsSpiffe { endpoint_spiffe_id },
+        },
+    }))
+}
+
 fn bundle_put(name: &str) -> Change {
     Change::BundlePut(Arc::new(Bundle::empty(domain(name))))
 }
@@ -153,7 +166,7 @@ async fn every_kind_survives<S: Store>(reopen: &impl AsyncFn(Option<S>) -> S) {
             },
         ],
         refresh_hint: Some(Duration::from_secs(300)),
-        sequence_number: 3,
+        sequence_number: u64::MAX,
     };
     let changes = [
         Change::BundlePut(Arc::new(own)),
@@ -167,6 +180,8 @@ async fn every_kind_survives<S: Store>(reopen: &impl AsyncFn(Option<S>) -> S) {
             token: "any 'text'".to_owned(),
             expires_at: NOW,
         }),
+        relationship_put("web.test", "", None),
+        relationship_put("spiffe.test", "b?c=%20", Some(spiffe("/bundle"))),
         Change::JournalPut(Journal(vec![1].into())),
         Change::JournalPut(Journal(vec![0, 159, 146, 150].into())),
     ];
@@ -184,17 +199,29 @@ async fn an_object_keeps_its_row<S: Store>(reopen: &impl AsyncFn(Option<S>) -> S
         entry_put(a.clone()),
         entry_put(b.clone()),
         Change::NodePut(Arc::new(node("/n", &[]))),
+        bundle_put("z.test"),
+        bundle_put("y.test"),
+        relationship_put("z.test", "", None),
+        relationship_put("y.test", "", None),
     ];
     store.commit(Revision(0), &create, NOW).await.unwrap();
     let again = [entry_put(a), Change::EntryDelete(b.id.clone()), entry_put(b)];
     let again = again
         .into_iter()
-        .chain([Change::NodePut(Arc::new(node("/n", &["a:b"])))]);
+        .chain([Change::NodePut(Arc::new(node("/n", &["a:b"])))])
+        .chain([
+            bundle_put("z.test"),
+            Change::BundleDelete(domain("y.test")),
+            bundle_put("y.test"),
+            relationship_put("z.test", "moved", Some(spiffe("/bundle"))),
+            Change::RelationshipDelete(domain("y.test")),
+            relationship_put("y.test", "", None),
+        ]);
     let after = store
-        .commit(Revision(3), &again.collect::<Vec<_>>(), NOW)
+        .commit(Revision(7), &again.collect::<Vec<_>>(), NOW)
         .await
         .unwrap();
-    assert_eq!(after, Revision(7));
+    assert_eq!(after, Revision(17));
     let held = store.load().await.unwrap();
     let rows = held
         .entries
@@ -202,8 +229,18 @@ async fn an_object_keeps_its_row<S: Store>(reopen: &impl AsyncFn(Option<S>) -> S
         .map(|(row, entry)| (row.0, entry.id.to_string()));
     assert_eq!(
         rows.collect::<Vec<_>>(),
-        [(1, "a".to_owned()), (6, "b".to_owned())]
+        [(1, "a".to_owned()), (10, "b".to_owned())]
     );
+    let rows = held
+        .bundles
+        .iter()
+        .map(|(row, held)| (row.0, held.trust_domain.as_str()));
+    assert_eq!(rows.collect::<Vec<_>>(), [(4, "z.test"), (14, "y.test")]);
+    let rows = held
+        .relationships
+        .iter()
+        .map(|(row, held)| (row.0, held.trust_domain.as_str()));
+    assert_eq!(rows.collect::<Vec<_>>(), [(6, "z.test"), (17, "y.test")]);
     assert_eq!(
         held.nodes.iter().map(|(row, _)| *row).collect::<Vec<_>>(),
         [Row(3)]
@@ -335,6 +372,10 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         1 => id().prop_map(|id| Change::JoinTokenDelete(id.to_owned())),
         3 => td().prop_map(bundle_put),
         1 => td().prop_map(|name| Change::BundleDelete(domain(name))),
+        1 => (td(), 0..9u32, any::<bool>()).prop_map(|(name, path, spiffe_profile)| {
+            relationship_put(name, &path.to_string(), spiffe_profile.then(|| spiffe("/bundle")))
+        }),
+        1 => td().prop_map(|name| Change::RelationshipDelete(domain(name))),
         1 => any::<u8>().prop_map(|byte| Change::JournalPut(Journal(vec![byte].into()))),
     ]
 }
@@ -368,8 +409,8 @@ fn assert_same(held: &Snapshot, wanted: &Snapshot) {
         sorted(&held.join_tokens, token),
         sorted(&wanted.join_tokens, token)
     );
-    let name = |bundle: &Arc<Bundle>| bundle.trust_domain.clone();
-    assert_eq!(sorted(&held.bundles, name), sorted(&wanted.bundles, name));
+    assert_eq!(held.bundles, wanted.bundles);
+    assert_eq!(held.relationships, wanted.relationships);
     assert_eq!(held.journal, wanted.journal);
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use credence_identity::{Bundle, Entry, EntryId, SpiffeId, Timestamp, TrustDomain};
+use credence_identity::{Bundle, Entry, EntryId, FederationRelationship, SpiffeId, Timestamp, TrustDomain};
 
 use super::{Change, JoinToken, Journal, Node, Revision, Row, Snapshot, Store, StoreError};
 
@@ -22,7 +22,8 @@ struct Tables {
     entries: BTreeMap<EntryId, (Row, Arc<Entry>)>,
     nodes: BTreeMap<SpiffeId, (Row, Arc<Node>)>,
     join_tokens: BTreeMap<String, JoinToken>,
-    bundles: BTreeMap<TrustDomain, Arc<Bundle>>,
+    bundles: BTreeMap<TrustDomain, (Row, Arc<Bundle>)>,
+    relationships: BTreeMap<TrustDomain, (Row, Arc<FederationRelationship>)>,
     journal: Option<Journal>,
 }
 
@@ -35,10 +36,13 @@ impl Store for MemoryStore {
             nodes: tables.nodes.into_values().collect(),
             join_tokens: tables.join_tokens.into_values().collect(),
             bundles: tables.bundles.into_values().collect(),
+            relationships: tables.relationships.into_values().collect(),
             journal: tables.journal,
         };
         snapshot.entries.sort_by_key(|(row, _)| *row);
         snapshot.nodes.sort_by_key(|(row, _)| *row);
+        snapshot.bundles.sort_by_key(|(row, _)| *row);
+        snapshot.relationships.sort_by_key(|(row, _)| *row);
         Ok(snapshot)
     }
 
@@ -93,11 +97,21 @@ impl Tables {
                 self.join_tokens.remove(token);
             }
             Change::BundlePut(bundle) => {
-                self.bundles
-                    .insert(bundle.trust_domain.clone(), Arc::clone(bundle));
+                let domain = &bundle.trust_domain;
+                let row = self.bundles.get(domain).map_or(new_row, |(row, _)| *row);
+                self.bundles.insert(domain.clone(), (row, Arc::clone(bundle)));
             }
             Change::BundleDelete(domain) => {
                 self.bundles.remove(domain);
+            }
+            Change::RelationshipPut(relationship) => {
+                let domain = &relationship.trust_domain;
+                let row = self.relationships.get(domain).map_or(new_row, |(row, _)| *row);
+                self.relationships
+                    .insert(domain.clone(), (row, Arc::clone(relationship)));
+            }
+            Change::RelationshipDelete(domain) => {
+                self.relationships.remove(domain);
             }
             Change::JournalPut(journal) => self.journal = Some(journal.clone()),
         }

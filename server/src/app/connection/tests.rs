@@ -249,7 +249,10 @@ async fn a_subscription_beats_and_ends_with_its_connection() {
     let ((), (beats, ended)) = tokio::join!(served, client);
     assert!((162..=199).contains(&ended), "{ended} s");
     // A beat due in the very second of the end is told or not; `starts_with` and the one that may lack allow both.
-    let expected: Vec<u64> = (1..).map(|beat| beat * 15).take_while(|at| *at <= ended).collect();
+    let expected: Vec<u64> = (1..)
+        .map(|beat| beat * 15)
+        .take_while(|at| *at <= ended)
+        .collect();
     assert!(
         beats.len() + 1 >= expected.len() && expected.starts_with(&beats),
         "{beats:?}"

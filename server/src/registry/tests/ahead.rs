@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::super::ahead::Ahead;
 use super::*;
-use crate::store::{Snapshot, conformance};
+use crate::store::{Row, Snapshot, conformance};
 
 /// Tells whether the node is there and puts it.
 async fn put_node(registry: &Registry, id: &'static str) -> Result<bool, TransactError<&'static str>> {
@@ -153,6 +153,8 @@ fn seen(state: &State) -> String {
         state.entries().collect::<Vec<_>>(),
         state.nodes().collect::<Vec<_>>(),
         state.bundles().collect::<Vec<_>>(),
+        state.federated_bundles_after(Row(0)).collect::<Vec<_>>(),
+        state.relationships_after(Row(0)).collect::<Vec<_>>(),
     );
     let rest = (
         state.revision(),

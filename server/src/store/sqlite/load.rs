@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::super::{Journal, Revision, Snapshot, StoreError};
-use super::record::{self, ENTRY_COLUMNS, NODE_COLUMNS, Records};
+use super::record::{self, BUNDLE_COLUMNS, ENTRY_COLUMNS, NODE_COLUMNS, RELATIONSHIP_COLUMNS, Records};
 
 pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapshot, StoreError> {
     let mut records = Records::default();
@@ -53,9 +53,18 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
     })
     .await?;
     let mut bundles = Vec::new();
-    let query = "SELECT trust_domain, authorities, refresh_hint, sequence_number FROM bundles";
+    let query = format!("SELECT {BUNDLE_COLUMNS} FROM bundles ORDER BY row");
     each(connection, query, |row| {
-        bundles.push(Arc::new(record::bundle(row)?));
+        let (place, bundle) = record::bundle(row)?;
+        bundles.push((place, Arc::new(bundle)));
+        Ok(())
+    })
+    .await?;
+    let mut relationships = Vec::new();
+    let query = format!("SELECT {RELATIONSHIP_COLUMNS} FROM relationships ORDER BY row");
+    each(connection, query, |row| {
+        let (place, relationship) = record::relationship(row)?;
+        relationships.push((place, Arc::new(relationship)));
         Ok(())
     })
     .await?;
@@ -71,6 +80,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
         nodes,
         join_tokens,
         bundles,
+        relationships,
         journal,
     })
 }

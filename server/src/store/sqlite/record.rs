@@ -10,7 +10,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use credence_identity::{Bundle, Entry, EntryId, Selector, SpiffeId, Timestamp, TrustDomain};
+use credence_identity::{
+    Bundle, BundleEndpointProfile, Entry, EntryId, FederationRelationship, Selector, SpiffeId, Timestamp,
+    TrustDomain,
+};
 use serde::Deserialize;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -25,6 +28,12 @@ pub(super) const ENTRY_COLUMNS: &str = "row, id, spiffe_id, parent_id, selectors
 /// Columns of `nodes`, likewise.
 pub(super) const NODE_COLUMNS: &str = "row, id, attestation_type, serial, not_after, new_serial, new_not_after, \
      can_reattest, selectors, agent_version";
+
+/// Columns of `bundles`, likewise.
+pub(super) const BUNDLE_COLUMNS: &str = "row, trust_domain, authorities, refresh_hint, sequence_number";
+
+/// Columns of `relationships`, likewise. Without an endpoint's SPIFFE ID the profile is `https_web`.
+pub(super) const RELATIONSHIP_COLUMNS: &str = "row, trust_domain, bundle_endpoint_url, endpoint_spiffe_id";
 
 const ADMIN: i64 = 1;
 const DOWNSTREAM: i64 = 2;
@@ -139,20 +148,40 @@ pub(super) fn federation(row: &SqliteRow) -> Result<(EntryId, TrustDomain), Stor
     read().map_err(|reason| corrupt("federations", row, 0, reason))
 }
 
-/// A row of `SELECT trust_domain, authorities, refresh_hint, sequence_number FROM bundles`.
-pub(super) fn bundle(row: &SqliteRow) -> Result<Bundle, StoreError> {
+/// A row of `bundles`.
+pub(super) fn bundle(row: &SqliteRow) -> Result<(Row, Bundle), StoreError> {
     let read = || {
-        let (x509_authorities, jwt_authorities) = bundle_json::decode(text(row, 1)?)?;
-        let refresh_hint: Option<i64> = value(row, 2)?;
-        Ok(Bundle {
-            trust_domain: parsed(text(row, 0)?)?,
+        let (x509_authorities, jwt_authorities) = bundle_json::decode(text(row, 2)?)?;
+        let refresh_hint: Option<i64> = value(row, 3)?;
+        let bundle = Bundle {
+            trust_domain: parsed(text(row, 1)?)?,
             x509_authorities,
             jwt_authorities,
             refresh_hint: refresh_hint.map(|ms| Duration::from_millis(ms.unsigned_abs())),
-            sequence_number: number(row, 3)?,
-        })
+            // Of a foreign trust domain it may be any number of 64 bits, which SQLite has with a sign only.
+            sequence_number: value::<i64>(row, 4)?.cast_unsigned(),
+        };
+        Ok((Row(number(row, 0)?), bundle))
     };
-    read().map_err(|reason| corrupt("bundles", row, 0, reason))
+    read().map_err(|reason| corrupt("bundles", row, 1, reason))
+}
+
+/// A row of `relationships`.
+pub(super) fn relationship(row: &SqliteRow) -> Result<(Row, FederationRelationship), StoreError> {
+    let read = || {
+        let relationship = FederationRelationship {
+            trust_domain: parsed(text(row, 1)?)?,
+            bundle_endpoint_url: parsed(text(row, 2)?)?,
+            bundle_endpoint_profile: match text_or_none(row, 3)? {
+                None => BundleEndpointProfile::HttpsWeb,
+                Some(id) => BundleEndpointProfile::HttpsSpiffe {
+                    endpoint_spiffe_id: parsed(id)?,
+                },
+            },
+        };
+        Ok((Row(number(row, 0)?), relationship))
+    };
+    read().map_err(|reason| corrupt("relationships", row, 1, reason))
 }
 
 /// A row of `SELECT token, expires_at FROM join_tokens`. A token is a secret, so an error doesn't name it.

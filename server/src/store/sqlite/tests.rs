@@ -153,6 +153,44 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn bundles_from_before_they_had_rows_keep_their_order() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("db");
+    let first = MIGRATIONS.iter().next().unwrap().clone();
+    let mut connection = raw(&path).await;
+    execute(&mut connection, "PRAGMA application_id = 1129465156").await;
+    Migrator::with_migrations(vec![first])
+        .run(&mut connection)
+        .await
+        .unwrap();
+    execute(
+        &mut connection,
+        "INSERT INTO bundles VALUES ('z.test', '{\"x509\":[],\"jwt\":[]}', NULL, 1), \
+         ('a.test', '{\"x509\":[],\"jwt\":[]}', NULL, 1); UPDATE log_head SET revision = 2",
+    )
+    .await;
+    connection.close().await.unwrap();
+    let mut store = open(&path).await.unwrap();
+    let put = |name: &str| {
+        let bundle = credence_identity::Bundle::empty(conformance::domain(name));
+        Change::BundlePut(Arc::new(bundle))
+    };
+    store
+        .commit(Revision(2), &[put("m.test"), put("a.test")], NOW)
+        .await
+        .unwrap();
+    let held = store.load().await.unwrap();
+    let rows = held
+        .bundles
+        .iter()
+        .map(|(row, held)| (row.0, held.trust_domain.as_str()));
+    assert_eq!(
+        rows.collect::<Vec<_>>(),
+        [(1, "z.test"), (2, "a.test"), (3, "m.test")]
+    );
+}
+
+#[tokio::test]
 async fn an_interrupted_creation_is_begun_anew() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("db.new"), "half a database").unwrap();

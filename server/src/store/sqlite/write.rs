@@ -6,13 +6,15 @@
 
 use std::mem::discriminant;
 
-use credence_identity::{Bundle, Entry, EntryId, SpiffeId, Timestamp, TrustDomain};
+use credence_identity::{
+    Bundle, BundleEndpointProfile, Entry, EntryId, FederationRelationship, SpiffeId, Timestamp, TrustDomain,
+};
 use sqlx::query_builder::{QueryBuilder, Separated};
 use sqlx::{Encode, Sqlite, Type};
 
 use super::super::{Change, JoinToken, Journal, Node, Revision, Row, StoreError};
 use super::bundle_json;
-use super::record::{self, ENTRY_COLUMNS, NODE_COLUMNS};
+use super::record::{self, BUNDLE_COLUMNS, ENTRY_COLUMNS, NODE_COLUMNS, RELATIONSHIP_COLUMNS};
 
 /// Rows in one statement; 13 columns of them stay below SQLite's limit of 32,766 parameters.
 const ROWS_PER_STATEMENT: usize = 500;
@@ -93,8 +95,12 @@ fn write_run(script: &mut Script, run: &[Numbered<'_>]) -> Result<(), StoreError
             );
             Ok(())
         }
-        Some(Change::BundlePut(_)) => run.iter().try_for_each(|(_, change)| match change {
-            Change::BundlePut(bundle) => put_bundle(script, bundle),
+        Some(Change::BundlePut(_)) => run.iter().try_for_each(|(row, change)| match change {
+            Change::BundlePut(bundle) => put_bundle(script, *row, bundle),
+            _ => Ok(()),
+        }),
+        Some(Change::RelationshipPut(_)) => run.iter().try_for_each(|(row, change)| match change {
+            Change::RelationshipPut(relationship) => put_relationship(script, *row, relationship),
             _ => Ok(()),
         }),
         Some(Change::JournalPut(_)) => {
@@ -117,6 +123,10 @@ fn write_run(script: &mut Script, run: &[Numbered<'_>]) -> Result<(), StoreError
         }
         Some(Change::BundleDelete(_)) => {
             delete(script, "bundles", "trust_domain", changes);
+            Ok(())
+        }
+        Some(Change::RelationshipDelete(_)) => {
+            delete(script, "relationships", "trust_domain", changes);
             Ok(())
         }
     }
@@ -240,22 +250,52 @@ fn put_join_tokens<'a>(script: &mut Script, tokens: impl Iterator<Item = &'a Joi
     script.push(" ON CONFLICT (token) DO UPDATE SET expires_at = excluded.expires_at; ");
 }
 
-fn put_bundle(script: &mut Script, bundle: &Bundle) -> Result<(), StoreError> {
+fn put_bundle(script: &mut Script, row: Row, bundle: &Bundle) -> Result<(), StoreError> {
     let authorities = bundle_json::encode(bundle).map_err(unencodable)?;
     let refresh_hint = bundle
         .refresh_hint
         .map(|hint| i64::try_from(hint.as_millis()).unwrap_or(i64::MAX));
-    script.push("INSERT INTO bundles (trust_domain, authorities, refresh_hint, sequence_number) VALUES (");
+    script
+        .push("INSERT INTO bundles (")
+        .push(BUNDLE_COLUMNS)
+        .push(") VALUES (");
     let mut values = script.separated(", ");
     values
+        .push_bind(sql_number(row.0)?)
         .push_bind(bundle.trust_domain.as_str())
         .push_bind(authorities)
         .push_bind(refresh_hint);
-    values.push_bind(sql_number(bundle.sequence_number)?);
-    script.push(
-        ") ON CONFLICT (trust_domain) DO UPDATE SET authorities = excluded.authorities, \
-         refresh_hint = excluded.refresh_hint, sequence_number = excluded.sequence_number; ",
-    );
+    values.push_bind(bundle.sequence_number.cast_signed());
+    script
+        .push(") ON CONFLICT (trust_domain) DO UPDATE SET ")
+        .push(excluded(BUNDLE_COLUMNS))
+        .push("; ");
+    Ok(())
+}
+
+fn put_relationship(
+    script: &mut Script,
+    row: Row,
+    relationship: &FederationRelationship,
+) -> Result<(), StoreError> {
+    let endpoint_spiffe_id = match &relationship.bundle_endpoint_profile {
+        BundleEndpointProfile::HttpsWeb => None,
+        BundleEndpointProfile::HttpsSpiffe { endpoint_spiffe_id } => Some(endpoint_spiffe_id.as_str()),
+    };
+    script
+        .push("INSERT INTO relationships (")
+        .push(RELATIONSHIP_COLUMNS)
+        .push(") VALUES (");
+    let mut values = script.separated(", ");
+    values
+        .push_bind(sql_number(row.0)?)
+        .push_bind(relationship.trust_domain.as_str())
+        .push_bind(relationship.bundle_endpoint_url.as_str())
+        .push_bind(endpoint_spiffe_id);
+    script
+        .push(") ON CONFLICT (trust_domain) DO UPDATE SET ")
+        .push(excluded(RELATIONSHIP_COLUMNS))
+        .push("; ");
     Ok(())
 }
 
@@ -319,6 +359,8 @@ fn described(change: &Change) -> (&'static str, &str) {
         Change::JoinTokenDelete(token) => ("join_token", token.as_str()),
         Change::BundlePut(bundle) => ("bundle", bundle.trust_domain.as_str()),
         Change::BundleDelete(domain) => ("bundle", domain.as_str()),
+        Change::RelationshipPut(relationship) => ("relationship", relationship.trust_domain.as_str()),
+        Change::RelationshipDelete(domain) => ("relationship", domain.as_str()),
         Change::JournalPut(_) => ("journal", ""),
     }
 }
@@ -349,7 +391,7 @@ fn excluded(columns: &str) -> String {
     let columns = columns
         .split(", ")
         .map(str::trim)
-        .filter(|column| *column != "row" && *column != "id");
+        .filter(|column| !matches!(*column, "row" | "id" | "trust_domain"));
     columns
         .map(|column| format!("{column} = excluded.{column}"))
         .collect::<Vec<_>>()
