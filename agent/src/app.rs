@@ -112,9 +112,10 @@ pub async fn start(plan: Plan, clock: Arc<dyn Clock>, supervisor: &Supervisor) -
     };
     tracing::info!(
         address = %plan.socket.display(),
+        apis = "Workload and SDS APIs",
         network = "unix",
         subsystem_name = "endpoints",
-        "Starting Workload and SDS APIs"
+        "Starting agent APIs"
     );
     let shutdown = supervisor.token();
     supervisor.spawn_graceful("workload-api", serve_public(listener, api, shutdown));

@@ -114,7 +114,7 @@ fn a_killed_agent_carries_on_with_its_saved_svid() {
         pause(round);
         agent.kill();
         agent = lab.agent_again("node");
-        agent.wait_for_line("Starting Workload and SDS APIs", 1);
+        agent.wait_for_line("Starting agent APIs", 1);
         wait_for_identity(&lab, "spiffe://example.org/web", Duration::from_secs(10));
         assert!(
             !agent.output().contains("Starting node attestation"),

@@ -64,7 +64,7 @@ fn a_certificate_from_the_year_1_attests_and_attests_again() {
     );
     drop(lab.agent_config("node", &attestor, ""));
     let mut agent = lab.agent_again("node");
-    agent.wait_for_line("Starting Workload and SDS APIs", 1);
+    agent.wait_for_line("Starting agent APIs", 1);
 
     let listed = lab.ok(&["agent", "list"]);
     let line = listed
@@ -117,7 +117,7 @@ fn a_certificate_from_the_year_1_attests_and_attests_again() {
     agent.kill();
     fs::remove_dir_all(lab.dir().join("node/data")).expect("lose the agent's state");
     let mut agent = lab.agent_again("node");
-    agent.wait_for_line("Starting Workload and SDS APIs", 1);
+    agent.wait_for_line("Starting agent APIs", 1);
     assert!(lab.ok(&["agent", "count"]).starts_with("1 attested agent"));
 
     // Banned, it is out: the running agent ends, and a new one is refused.

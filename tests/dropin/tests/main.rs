@@ -1,0 +1,20 @@
+//! Our programs beside SPIRE's and in their place: real processes of both makes, from the same configuration files.
+#![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+mod cross;
+
+use std::path::Path;
+
+use credence_dropin::Programs;
+
+/// Our programs, under SPIRE's names.
+fn credence() -> Programs {
+    static LINKED: std::sync::OnceLock<Programs> = std::sync::OnceLock::new();
+    LINKED
+        .get_or_init(|| {
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dropin-bin");
+            std::fs::create_dir_all(&folder).expect("make a folder");
+            Programs::credence(env!("CARGO_BIN_EXE_credence"), &folder)
+        })
+        .clone()
+}
