@@ -17,8 +17,7 @@ use credence_crypto::KeyType;
 use credence_identity::TrustDomain;
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, EnvLookup, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks,
-    log_options, safe_path,
+    Document, Fault, HealthChecks, Section, UnknownKeys, feature_flags, health_checks, log_options, safe_path,
 };
 use credence_runtime::log::LogOptions;
 
@@ -134,39 +133,21 @@ impl AgentConfig {
         overrides: &AgentOverrides,
         expand_env: bool,
     ) -> Result<(AgentConfig, Vec<Warning>), Vec<Fault>> {
-        let env = |name: &str| std::env::var(name).ok();
-        let env = expand_env.then_some(&env as EnvLookup<'_>);
-        let document = Document::load(path, env).map_err(|fault| vec![fault])?;
-        Self::read(&document, &path.display().to_string(), overrides)
+        let document = Document::load_expanded(path, expand_env).map_err(|fault| vec![fault])?;
+        Self::read(&document, overrides)
     }
 
     fn read(
         document: &Document,
-        file: &str,
         overrides: &AgentOverrides,
     ) -> Result<(AgentConfig, Vec<Warning>), Vec<Fault>> {
-        let flags = overrides.body();
-        let report = Report::new();
-        let root = document.root(&report);
-        let config = read_root(&root, &flags);
-        root.finish(UnknownKeys::Fatal);
-        report.finish(file, config)
+        document.read("agent", &overrides.body(), |root, agent| {
+            root.without_effect(&["telemetry"]);
+            let health_checks = health_checks(root);
+            let plugins = plugins::read(root);
+            read_agent(agent?, plugins, health_checks)
+        })
     }
-}
-
-fn read_root(root: &Section<'_>, flags: &Body) -> Option<AgentConfig> {
-    root.without_effect(&["telemetry"]);
-    let health_checks = health_checks(root);
-    let plugins = plugins::read(root);
-    let Some(mut agent) = root.block("agent") else {
-        root.report()
-            .fault(root.place().clone(), "agent section must be configured");
-        return None;
-    };
-    agent.overlay("command line", flags);
-    let config = read_agent(&agent, plugins, health_checks);
-    agent.finish(UnknownKeys::Fatal);
-    config
 }
 
 fn read_agent(

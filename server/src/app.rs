@@ -30,6 +30,7 @@ use crate::api::{Context, Limits, Services};
 use crate::attestor::x509pop::{X509Pop, X509PopConfig};
 use crate::attestor::{Attestors, NodeAttestor};
 use crate::ca::{self, Authority, AuthorityError};
+use crate::config::Operations;
 use crate::keymanager::KeyManager;
 use crate::registry::{self, NodePruning, OpenError, Registry};
 use crate::store::{SqliteOptions, SqliteStore, StoreError};
@@ -66,6 +67,8 @@ pub struct Plan {
     pub x509pop: Option<X509PopConfig>,
     /// The HTTP health endpoint, if it is on.
     pub health: Option<HealthChecks>,
+    /// What only some operators switch on.
+    pub operations: Operations,
 }
 
 /// Why the server didn't start.
@@ -168,6 +171,7 @@ pub async fn start(
         steps,
         admin_ids: plan.admin_ids.clone(),
         jwt_disabled,
+        agent_id_as_selector: plan.operations.agent_id_as_selector,
         attestors: Attestors::new(attestors),
         limits: Limits::new(plan.limit_attestation, plan.limit_signing),
         log,

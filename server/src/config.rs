@@ -7,17 +7,17 @@
 //! [`load`]: ServerConfig::load
 
 mod authorities;
+mod operations;
 mod plugins;
 mod registry;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, EnvLookup, Fault, HealthChecks, Report, Section, UnknownKeys, feature_flags, health_checks,
-    log_options, safe_path,
+    Document, Fault, HealthChecks, Section, UnknownKeys, health_checks, log_options, safe_path,
 };
 use credence_runtime::log::LogOptions;
 
@@ -25,6 +25,7 @@ use crate::attestor::x509pop::X509PopConfig;
 use crate::ca::Settings as CaSettings;
 use crate::registry::Settings as RegistrySettings;
 use crate::store::SqliteOptions;
+pub use operations::Operations;
 pub use plugins::KeyManagerConfig;
 
 /// Something that doesn't keep the server from starting.
@@ -64,6 +65,8 @@ pub struct ServerConfig {
     pub x509pop: Option<X509PopConfig>,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
+    /// What only some operators switch on.
+    pub operations: Operations,
 }
 
 /// `ratelimit`: both are on unless switched off.
@@ -108,39 +111,21 @@ impl ServerConfig {
         overrides: &ServerOverrides,
         expand_env: bool,
     ) -> Result<(ServerConfig, Vec<Warning>), Vec<Fault>> {
-        let env = |name: &str| std::env::var(name).ok();
-        let document =
-            Document::load(path, expand_env.then_some(&env as EnvLookup<'_>)).map_err(|fault| vec![fault])?;
-        Self::read(&document, &path.display().to_string(), overrides)
+        let document = Document::load_expanded(path, expand_env).map_err(|fault| vec![fault])?;
+        Self::read(&document, overrides)
     }
 
     fn read(
         document: &Document,
-        file: &str,
         overrides: &ServerOverrides,
     ) -> Result<(ServerConfig, Vec<Warning>), Vec<Fault>> {
-        let flags = overrides.body();
-        let report = Report::new();
-        let root = document.root(&report);
-        let config = read_root(&root, &flags);
-        root.finish(UnknownKeys::Fatal);
-        report.finish(file, config)
+        document.read("server", &overrides.body(), |root, server| {
+            root.without_effect(&["telemetry"]);
+            let health_checks = health_checks(root);
+            let plugins = plugins::read(root);
+            read_server(server?, plugins, health_checks)
+        })
     }
-}
-
-fn read_root(root: &Section<'_>, flags: &Body) -> Option<ServerConfig> {
-    root.without_effect(&["telemetry"]);
-    let health_checks = health_checks(root);
-    let plugins = plugins::read(root);
-    let Some(mut server) = root.block("server") else {
-        root.report()
-            .fault(root.place().clone(), "server section must be configured");
-        return None;
-    };
-    server.overlay("command line", flags);
-    let config = read_server(&server, plugins, health_checks);
-    server.finish(UnknownKeys::Fatal);
-    config
 }
 
 fn read_server(
@@ -148,22 +133,14 @@ fn read_server(
     plugins: Option<plugins::Plugins>,
     health_checks: Option<HealthChecks>,
 ) -> Option<ServerConfig> {
-    server.without_effect(&[
-        "federation",
-        "max_attested_node_info_staleness",
-        "profiling_enabled",
-        "profiling_port",
-        "profiling_freq",
-        "profiling_names",
-    ]);
-    server.refused(&["proxy_protocol_trusted_cidrs"]);
+    server.without_effect(&["federation"]);
     let limits = server.block_or_empty("ratelimit");
     let rate_limits = RateLimits {
         attestation: limits.boolean("attestation").unwrap_or(true),
         signing: limits.boolean("signing").unwrap_or(true),
     };
     limits.finish(UnknownKeys::Fatal);
-    read_experimental(server);
+    let operations = operations::read(server);
 
     // Every reader runs before any absence ends the reading, so that all faults show.
     let trust_domain = trust_domain(server);
@@ -173,10 +150,6 @@ fn read_server(
         .map(|_| safe_path(server, "data_dir", ""));
     let socket_path = safe_path(server, "socket_path", DEFAULT_SOCKET_PATH);
     let log = log_options(server);
-    // Calls that nobody records must not look recorded.
-    if server.boolean("audit_log_enabled") == Some(true) {
-        server.refused(&["audit_log_enabled"]);
-    }
     let admin_ids = admin_ids(server);
     let ca = authorities::read(server, trust_domain.as_ref());
     let registry = registry::read(server, trust_domain.as_ref());
@@ -195,31 +168,8 @@ fn read_server(
         key_manager: plugins.key_manager?,
         x509pop: plugins.x509pop,
         health_checks,
+        operations,
     })
-}
-
-fn read_experimental(server: &Section<'_>) {
-    let Some(experimental) = server.block("experimental") else {
-        return;
-    };
-    experimental.without_effect(&[
-        "agent_spiffe_id_as_selector",
-        "cache_reload_interval",
-        "full_cache_reload_interval",
-        "events_based_cache",
-        "prune_events_older_than",
-        "event_timeout",
-        "sql_transaction_timeout",
-        "wit_key_type",
-        "wit_issuer",
-        "named_pipe_name",
-    ]);
-    experimental.refused(&["auth_opa_policy_engine"]);
-    if experimental.boolean("require_pq_kem") == Some(true) {
-        experimental.refused(&["require_pq_kem"]);
-    }
-    feature_flags(&experimental);
-    experimental.finish(UnknownKeys::Warn);
 }
 
 fn trust_domain(server: &Section<'_>) -> Option<TrustDomain> {
@@ -239,10 +189,19 @@ fn bind(server: &Section<'_>) -> Option<SocketAddr> {
     } else {
         Some(DEFAULT_BIND_PORT)
     };
-    match text.parse::<IpAddr>() {
-        Ok(address) => Some(SocketAddr::new(address, port?)),
-        Err(_) => {
-            server.fault("bind_address", format_args!("{text:?} is no IP address"));
+    let host = text.trim_start_matches('[').trim_end_matches(']');
+    // A name is resolved when the configuration is read, as SPIRE does.
+    match (host, port?).to_socket_addrs().map(|mut found| found.next()) {
+        Ok(Some(address)) => Some(address),
+        Ok(None) => {
+            server.fault("bind_address", format_args!("{text:?} has no address"));
+            None
+        }
+        Err(error) => {
+            server.fault(
+                "bind_address",
+                format_args!("could not resolve {text:?}: {error}"),
+            );
             None
         }
     }

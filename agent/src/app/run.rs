@@ -58,7 +58,7 @@ pub async fn run(config: AgentConfig, warnings: &[Warning]) -> Result<(), RunErr
     restrict_umask();
     let log = log::init(&config.log)?;
     for warning in warnings {
-        tracing::warn!("{warning}");
+        warning.log();
     }
     let supervisor = Supervisor::new();
     supervisor.stop_on_signals().map_err(RunError::Signals)?;

@@ -16,7 +16,7 @@ fn read_whole(agent: &str, plugins: &str, overrides: &AgentOverrides) -> Outcome
     let text = format!("agent {{ {agent}\n}}\nplugins {{ {plugins} }}");
     let document = Document::parse("agent.conf", &text).unwrap();
     let texts = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-    match AgentConfig::read(&document, "agent.conf", overrides) {
+    match AgentConfig::read(&document, overrides) {
         Ok((config, warnings)) => Ok((config, texts(warnings))),
         Err(faults) => Err(texts(faults)),
     }

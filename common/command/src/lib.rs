@@ -13,7 +13,7 @@ pub mod flags;
 pub mod json;
 pub mod output;
 
-pub use config::config_file;
+pub use config::{config_file, load_config, say_validity};
 pub use duration::GoDuration;
 pub use error::CommandError;
 pub use output::{Console, Format};

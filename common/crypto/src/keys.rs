@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use kind::{PublicKeyError, PublicKeyKind};
-pub use pop::{PopError, PopSignature};
+pub use pop::PopSignature;
 pub use private::{PrivateKey, PrivateKeyError};
 pub use public::PublicKey;
 pub use signature::{Hash, SignatureAlgorithm, VerifyError};

@@ -17,6 +17,6 @@ pub mod x509;
 pub use der::DerError;
 pub use digest::{RandomError, hex, random_alphanumeric, random_bytes, sha1_hex, sha256, sha256_of};
 pub use keys::{
-    Hash, KeyType, PopError, PopSignature, PrivateKey, PrivateKeyError, PublicKey, PublicKeyError,
-    PublicKeyKind, SignError, SignatureAlgorithm, SignatureForm, Signer, UnknownKeyType, VerifyError,
+    Hash, KeyType, PopSignature, PrivateKey, PrivateKeyError, PublicKey, PublicKeyError, PublicKeyKind,
+    SignError, SignatureAlgorithm, SignatureForm, Signer, UnknownKeyType, VerifyError,
 };

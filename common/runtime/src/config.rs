@@ -44,10 +44,7 @@ impl Document {
     /// One [`Fault`]: the file can't be read (in Go's words, which scripts look for), is too large or not well-formed.
     pub fn load(path: &Path, env: Option<EnvLookup<'_>>) -> Result<Self, Fault> {
         let name: Arc<str> = path.display().to_string().into();
-        let whole = |message: String| Fault {
-            place: Place::file(&name),
-            message,
-        };
+        let whole = |message: String| Fault::new(Place::file(&name), message);
         let mut bytes = Vec::new();
         let limit = u64::try_from(MAX_SIZE).unwrap_or(u64::MAX) + 1;
         File::open(path)
@@ -65,6 +62,15 @@ impl Document {
         }
     }
 
+    /// As [`Document::load`] by the environment of this process, where `expand_env` asks for its variables.
+    ///
+    /// # Errors
+    /// As [`Document::load`].
+    pub fn load_expanded(path: &Path, expand_env: bool) -> Result<Self, Fault> {
+        let env = |name: &str| std::env::var(name).ok();
+        Self::load(path, expand_env.then_some(&env as EnvLookup<'_>))
+    }
+
     /// Parses a text; `name` is what faults call it.
     ///
     /// # Errors
@@ -73,11 +79,39 @@ impl Document {
         let file: Arc<str> = name.into();
         match hcl::parse(text) {
             Ok(body) => Ok(Document { file, body }),
-            Err(error) => Err(Fault {
-                place: Place::at(&file, error.position),
-                message: error.message,
-            }),
+            Err(error) => Err(Fault::new(Place::at(&file, error.position), error.message)),
         }
+    }
+
+    /// Reads the configuration of a program: `read` gets the top level, and the block of the program with the flags of
+    /// the command line over it, or none where the file has no such block (which is a fault).
+    ///
+    /// # Errors
+    /// All faults at once, each with its place; beside the configuration come the warnings.
+    pub fn read<T>(
+        &self,
+        block: &'static str,
+        flags: &hcl::Body,
+        read: impl FnOnce(&Section<'_>, Option<&Section<'_>>) -> Option<T>,
+    ) -> Result<(T, Vec<Fault>), Vec<Fault>> {
+        let report = Report::new();
+        let root = self.root(&report);
+        let program = root.block(block).map(|mut program| {
+            program.overlay("command line", flags);
+            program
+        });
+        if program.is_none() {
+            report.fault(
+                root.place().clone(),
+                format!("{block} section must be configured"),
+            );
+        }
+        let config = read(&root, program.as_ref());
+        if let Some(program) = program {
+            program.finish(UnknownKeys::Fatal);
+        }
+        root.finish(UnknownKeys::Fatal);
+        report.finish(&self.file, config)
     }
 
     /// The top level, for reading; faults go to `report`.

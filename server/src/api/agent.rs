@@ -55,13 +55,15 @@ impl pb::agent_server::Agent for AgentService {
     }
 
     async fn delete_agent(&self, request: Request<pb::DeleteAgentRequest>) -> Result<Response<()>, Status> {
-        admin::delete(&self.context, request.get_ref())
+        let call = Call::of(&request)?;
+        admin::delete(&self.context, call, request.get_ref())
             .await
             .map(Response::new)
     }
 
     async fn ban_agent(&self, request: Request<pb::BanAgentRequest>) -> Result<Response<()>, Status> {
-        admin::ban(&self.context, request.get_ref())
+        let call = Call::of(&request)?;
+        admin::ban(&self.context, call, request.get_ref())
             .await
             .map(Response::new)
     }

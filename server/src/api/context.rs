@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) admin_ids: HashSet<SpiffeId>,
     /// JWT-SVIDs are off (`disable_jwt_svids`).
     pub(crate) jwt_disabled: bool,
+    /// Each node gets its own ID as a selector (`agent_spiffe_id_as_selector`).
+    pub(crate) agent_id_as_selector: bool,
     /// The node attestors beside join tokens.
     pub(crate) attestors: Attestors,
     /// The rate limits of TCP callers.

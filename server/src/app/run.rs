@@ -47,7 +47,7 @@ pub async fn run(config: ServerConfig, warnings: &[Warning]) -> Result<(), RunEr
     restrict_umask();
     let log = log::init(&config.log)?;
     for warning in warnings {
-        tracing::warn!("{warning}");
+        warning.log();
     }
     tracing::info!(
         admin_ids = ?config.admin_ids,
@@ -105,6 +105,7 @@ impl Plan {
             node_pruning: config.registry.node_pruning,
             x509pop: config.x509pop,
             health: config.health_checks,
+            operations: config.operations,
         })
     }
 }

@@ -1,8 +1,7 @@
 //! `run` and `validate`: the server itself, by one reading of the configuration.
 
 use clap::Args;
-use credence_command::{CommandError, Console, config_file};
-use credence_runtime::config::Fault;
+use credence_command::{CommandError, Console, load_config, say_validity};
 
 use crate::{
     app,
@@ -51,9 +50,9 @@ pub(super) struct Flags {
 
 impl Flags {
     fn load(&self) -> Result<(ServerConfig, Vec<Warning>), Vec<String>> {
-        let path = config_file(&self.config, DEFAULT_CONFIG).map_err(|fault| vec![fault])?;
-        let texts = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect();
-        ServerConfig::load(&path, &self.overrides(), self.expand_env).map_err(texts)
+        load_config(&self.config, DEFAULT_CONFIG, |path| {
+            ServerConfig::load(path, &self.overrides(), self.expand_env)
+        })
     }
 
     fn overrides(&self) -> ServerOverrides {
@@ -87,28 +86,5 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
 
 /// Says whether `run` would take the configuration, and names all its faults.
 pub(super) fn validate(flags: &Flags, console: &mut Console<'_>) -> u8 {
-    let (status, written) = match flags.load() {
-        Ok((_, warnings)) => {
-            for warning in warnings {
-                drop(writeln!(console.err, "Warning: {warning}"));
-            }
-            (
-                0,
-                writeln!(console.out, "SPIRE server configuration file is valid."),
-            )
-        }
-        Err(faults) => (1, writeln!(console.err, "{}", invalid(&faults))),
-    };
-    // Nothing better can be done when the streams are gone.
-    if written.is_ok() { status } else { 1 }
-}
-
-fn invalid(faults: &[String]) -> String {
-    match faults {
-        [fault] => format!("SPIRE server configuration file is invalid: {fault}"),
-        faults => format!(
-            "SPIRE server configuration file is invalid.\nValidation errors:\n\t{}",
-            faults.join("\n\t")
-        ),
-    }
+    say_validity("server", flags.load(), console)
 }

@@ -56,7 +56,11 @@ fn ca_subject(server: &Section<'_>) -> CaSubject {
     block.finish(UnknownKeys::Fatal);
     let empty =
         subject.country.is_empty() && subject.organization.is_empty() && subject.common_name.is_empty();
-    if empty { CaSubject::default() } else { subject }
+    if empty {
+        server.warn("ca_subject", "is set but empty; the default will be used");
+        return CaSubject::default();
+    }
+    subject
 }
 
 fn lifetime(server: &Section<'_>, key: &'static str) -> Option<Duration> {

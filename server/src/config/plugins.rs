@@ -71,31 +71,29 @@ pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
         },
     );
     exactly_one(&plugins, "KeyManager", managers);
-    let mut pops = 0;
     each_plugin(
         &plugins,
         "NodeAttestor",
         &mut |name, data| match name.value.as_str() {
             "join_token" => data.finish(UnknownKeys::Warn),
             "x509pop" => {
-                pops += 1;
-                if pops > 1 {
-                    plugins
-                        .report()
-                        .fault(name.place.clone(), "NodeAttestor \"x509pop\" is configured twice");
-                }
                 read.x509pop = x509pop(&data);
                 data.finish(UnknownKeys::Fatal);
             }
             _ => missing(&plugins, "NodeAttestor", name, data, &["join_token", "x509pop"]),
         },
     );
-    for kind in [
-        "UpstreamAuthority",
-        "CredentialComposer",
-        "Notifier",
-        "BundlePublisher",
-    ] {
+    each_plugin(&plugins, "UpstreamAuthority", &mut |name, data| {
+        let files = ["cert_file_path", "key_file_path"];
+        if name.value == "disk" && !files.iter().all(|key| data.string(key).is_some()) {
+            data.report().fault(
+                data.place().clone(),
+                "'cert_file_path' and 'key_file_path' must be set and not empty",
+            );
+        }
+        missing(&plugins, "UpstreamAuthority", name, data, &[]);
+    });
+    for kind in ["CredentialComposer", "Notifier", "BundlePublisher"] {
         each_plugin(&plugins, kind, &mut |name, data| {
             missing(&plugins, kind, name, data, &[])
         });

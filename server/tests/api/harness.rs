@@ -28,6 +28,7 @@ use credence_runtime::supervisor::Supervisor;
 use credence_runtime::tls::client_config;
 use credence_server::app::{Bound, Plan, start};
 use credence_server::ca;
+use credence_server::config::Operations;
 use credence_server::keymanager::MemoryKeyManager;
 use credence_server::store::SqliteOptions;
 use prost::Message;
@@ -75,6 +76,7 @@ impl Lab {
             node_pruning: None,
             x509pop: None,
             health: None,
+            operations: Operations::default(),
         };
         change(&mut plan);
         let clock = Arc::new(ManualClock::new(NOW));

@@ -17,6 +17,7 @@ use credence_runtime::log::{LogOptions, layer_writing_to};
 use credence_server::app::{Plan, start};
 use credence_server::attestor::x509pop::X509PopConfig;
 use credence_server::ca;
+use credence_server::config::Operations;
 use credence_server::keymanager::{KeyManager as ServerKeys, MemoryKeyManager};
 use credence_server::store::SqliteOptions;
 use tempfile::TempDir;
@@ -71,6 +72,7 @@ impl Lab {
             node_pruning: None,
             x509pop: self.x509pop.clone(),
             health: None,
+            operations: Operations::default(),
         };
         let (_, log) = layer_writing_to(&LogOptions::default(), Box::new(io::sink()));
         let supervisor = Supervisor::new();

@@ -1,10 +1,8 @@
 //! Proof of possession as node attestor `x509pop` has it: the peer signs the SHA-256 of both nonces.
 
 use super::signature::verify_pss_longest_salt;
-use super::{
-    Hash, KeyType, PrivateKey, PublicKey, PublicKeyKind, SignError, SignatureAlgorithm, SignatureForm,
-};
-use super::{Signer, VerifyError};
+use super::{Hash, KeyType, PrivateKey, PublicKey, PublicKeyKind, SignatureAlgorithm, SignatureForm};
+use super::{SignError, Signer, VerifyError};
 use crate::der::{self, Writer};
 
 /// A proof: RSASSA-PSS with SHA-256, or ECDSA's two numbers over SHA-256, big-endian.
@@ -21,31 +19,19 @@ pub enum PopSignature {
     },
 }
 
-/// Why no proof was made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PopError {
-    /// The library signs with P-384 over SHA-384 only, and the protocol wants SHA-256.
-    #[error("a proof of possession by a {0} key is not supported; use P-256 or RSA")]
-    UnsupportedKey(KeyType),
-    /// Signing failed.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-}
-
 impl PrivateKey {
     /// Signs `message` (both nonces in a row) for x509pop.
-    pub fn prove_possession(&self, message: &[u8]) -> Result<PopSignature, PopError> {
+    pub fn prove_possession(&self, message: &[u8]) -> Result<PopSignature, SignError> {
         match self.key_type() {
             KeyType::Rsa2048 | KeyType::Rsa4096 => Ok(PopSignature::Rsa(self.sign_pss(message)?)),
-            KeyType::EcP256 => {
-                let both = self.sign(message, SignatureForm::Jose)?;
+            KeyType::EcP256 | KeyType::EcP384 => {
+                let both = self.sign_ecdsa_sha256(message)?;
                 let (r, s) = both.split_at(both.len() / 2);
                 Ok(PopSignature::Ecdsa {
                     r: r.to_vec(),
                     s: s.to_vec(),
                 })
             }
-            other @ KeyType::EcP384 => Err(PopError::UnsupportedKey(other)),
         }
     }
 }

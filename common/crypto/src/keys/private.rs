@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest::{Digest, SHA256, SHA384, digest};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -192,6 +193,25 @@ impl PrivateKey {
             Pair::Rsa(pair) => Self::sign_rsa(pair, &RSA_PSS_SHA256, message),
             Pair::Ecdsa { .. } => Err(SignError::Failed),
         }
+    }
+
+    /// ECDSA's two numbers in a row over the SHA-256 of `message`, also on P-384; fails for an RSA key.
+    pub(super) fn sign_ecdsa_sha256(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let Pair::Ecdsa { fixed, .. } = &self.0.pair else {
+            return Err(SignError::Failed);
+        };
+        // The library signs with P-384 over SHA-384 only. ECDSA takes a hash for a number (FIPS 186-5, 6.4.1), to which
+        // leading zeros add nothing.
+        let algorithm = match self.0.key_type {
+            KeyType::EcP384 => &SHA384,
+            _ => &SHA256,
+        };
+        let hash = digest(&SHA256, message);
+        let mut padded = vec![0; algorithm.output_len().saturating_sub(hash.as_ref().len())];
+        padded.extend_from_slice(hash.as_ref());
+        let hash = Digest::import_less_safe(&padded, algorithm).map_err(|_| SignError::Failed)?;
+        let signature = self.0.fixed(fixed)?.sign_digest(&hash);
+        Ok(signature.map_err(|_| SignError::Failed)?.as_ref().to_vec())
     }
 }
 

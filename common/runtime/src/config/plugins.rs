@@ -2,6 +2,7 @@
 //!
 //! Owns the wrapping only; a plugin's data is read by whoever has the plugin.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Document;
@@ -10,7 +11,7 @@ use super::section::{Located, Section, UnknownKeys};
 /// Calls `see` with the name and data of each enabled plugin of the type, in the order of the file; data in a
 /// `plugin_data_file` is read from there. Returns how many there were.
 ///
-/// Faults: a program of one's own (`plugin_cmd`), both kinds of data, a data file that can't be read (the message has
+/// Faults: a plugin that stands there twice, a program of one's own (`plugin_cmd`), both kinds of data, a data file that can't be read (the message has
 /// the words that scripts look for).
 pub fn each_plugin(
     plugins: &Section<'_>,
@@ -18,7 +19,12 @@ pub fn each_plugin(
     see: &mut dyn FnMut(&Located<String>, Section<'_>),
 ) -> usize {
     let mut count = 0;
+    let mut seen = BTreeSet::new();
     for (name, block) in plugins.labelled(kind) {
+        if !seen.insert(name.value.clone()) {
+            let message = format!("plugin \"{kind}\"/{:?} declared more than once", name.value);
+            plugins.report().fault(name.place.clone(), message);
+        }
         if block.boolean("enabled") == Some(false) {
             block.discard();
             continue;

@@ -48,6 +48,28 @@ pub struct Fault {
     pub place: Place,
     /// What, naming the key.
     pub message: String,
+    /// A warning about a key that will go: the log marks it for alerts, as SPIRE's does.
+    pub deprecated: bool,
+}
+
+impl Fault {
+    /// Something that is wrong, or that the operator should know.
+    pub fn new(place: Place, message: impl Into<String>) -> Self {
+        Fault {
+            place,
+            message: message.into(),
+            deprecated: false,
+        }
+    }
+
+    /// Writes it to the log as a warning.
+    pub fn log(&self) {
+        if self.deprecated {
+            tracing::warn!(alert = true, alert_type = "deprecated_config", "{self}");
+        } else {
+            tracing::warn!("{self}");
+        }
+    }
 }
 
 /// Collects complaints, so that an operator sees all of them at once.
@@ -65,17 +87,19 @@ impl Report {
 
     /// Adds a reason not to start.
     pub fn fault(&self, place: Place, message: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault {
-            place,
-            message: message.into(),
-        });
+        self.faults.borrow_mut().push(Fault::new(place, message));
     }
 
     /// Adds something the operator should know.
     pub fn warn(&self, place: Place, message: impl Into<String>) {
+        self.warnings.borrow_mut().push(Fault::new(place, message));
+    }
+
+    /// Adds a warning about a key that will go.
+    pub fn deprecated(&self, place: Place, message: impl Into<String>) {
         self.warnings.borrow_mut().push(Fault {
-            place,
-            message: message.into(),
+            deprecated: true,
+            ..Fault::new(place, message)
         });
     }
 
@@ -89,11 +113,8 @@ impl Report {
             Some(value) if faults.is_empty() => Ok((value, self.warnings.into_inner())),
             _ => {
                 if faults.is_empty() {
-                    let message = "the configuration is incomplete".to_owned();
-                    faults.push(Fault {
-                        place: Place::file(&file.into()),
-                        message,
-                    });
+                    let place = Place::file(&file.into());
+                    faults.push(Fault::new(place, "the configuration is incomplete"));
                 }
                 Err(faults)
             }

@@ -124,6 +124,17 @@ impl<'a> Section<'a> {
             .warn(self.place_of(key), format!("{}: {message}", self.name_of(key)));
     }
 
+    /// A warning about `key`, which will go, at its place: the message stands alone.
+    pub fn deprecated(&self, key: &str, message: impl Display) {
+        self.report.deprecated(self.place_of(key), message.to_string());
+    }
+
+    /// The file that this section is the whole of, as the data of a plugin can be.
+    pub fn whole_file(&self) -> Option<&str> {
+        let whole = self.path.is_empty() && self.place.position.line == 0;
+        whole.then_some(&*self.place.file)
+    }
+
     /// Whether the key is written at all (JSON's null is not); it is known from then on.
     pub fn has(&self, key: &'static str) -> bool {
         self.last(key).is_some()

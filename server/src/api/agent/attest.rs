@@ -199,7 +199,7 @@ async fn by_join_token(
     };
     let id = join_token::check(&context.registry.read(), &token, now).map_err(refused)?;
     let issued = sign(context, &id, csr)?;
-    let node = node(&id, join_token::TYPE.into(), &issued, Vec::new(), false);
+    let node = node(context, &id, join_token::TYPE.into(), &issued, Vec::new(), false)?;
     let done = context.registry.transact(move |state| {
         join_token::check(state, &token, now).map_err(refused)?;
         let node = admitted(state, node)?;
@@ -233,7 +233,7 @@ async fn by_attestor(
         return Err(banned());
     }
     let issued = sign(context, &id, csr)?;
-    let node = node(&id, Arc::clone(kind), &issued, selectors, can_reattest);
+    let node = node(context, &id, Arc::clone(kind), &issued, selectors, can_reattest)?;
     let done = context.registry.transact(move |state| {
         let node = admitted(state, node)?;
         Ok((vec![Change::NodePut(Arc::new(node))], ()))
@@ -256,15 +256,20 @@ fn admitted(state: &State, node: Node) -> Result<Node, Status> {
 }
 
 fn node(
+    context: &Context,
     id: &SpiffeId,
     kind: Arc<str>,
     issued: &X509Svid,
     mut selectors: Vec<Selector>,
     can_reattest: bool,
-) -> Node {
+) -> Result<Node, Status> {
+    if context.agent_id_as_selector {
+        let own = Selector::new("spiffe_id", id.as_str());
+        selectors.push(own.map_err(|cause| fault(Code::Internal, "failed to update selectors", cause))?);
+    }
     selectors.sort_unstable();
     selectors.dedup();
-    Node {
+    Ok(Node {
         id: id.clone(),
         attestation_type: kind,
         serial: issued.serial.clone(),
@@ -274,7 +279,7 @@ fn node(
         can_reattest,
         selectors,
         agent_version: Arc::from(""),
-    }
+    })
 }
 
 fn banned() -> Status {

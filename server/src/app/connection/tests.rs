@@ -67,6 +67,7 @@ async fn parts() -> (Arc<Services>, Registry) {
         steps,
         admin_ids: HashSet::new(),
         jwt_disabled: false,
+        agent_id_as_selector: false,
         attestors: Attestors::default(),
         limits: api::Limits::new(true, true),
         log: layer_writing_to(&LogOptions::default(), Box::new(io::sink())).1,

@@ -97,6 +97,7 @@ fn attested(step: Step) -> AttestedNode {
 fn a_node_that_has_the_key_is_attested() {
     for (key_type, used, unused) in [
         (KeyType::EcP256, "ecdsa_signature", "rsa_signature"),
+        (KeyType::EcP384, "ecdsa_signature", "rsa_signature"),
         (KeyType::Rsa2048, "rsa_signature", "ecdsa_signature"),
     ] {
         let bench = bench(key_type, "/{{ .PluginName }}/{{ .Fingerprint }}");
