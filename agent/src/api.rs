@@ -21,6 +21,7 @@ use tonic::transport::Server;
 
 use crate::attestor::workload::{ProcFs, Process, WorkloadAttestors};
 use crate::cache::Cache;
+use crate::explain::Refusals;
 
 use health::AgentHealth;
 use workload::{WorkloadApi, WorkloadOptions};
@@ -58,6 +59,8 @@ pub struct PublicApi {
     pub clock: Arc<dyn Clock>,
     /// Absent with `disable_workload_api`: its methods are Unimplemented then.
     pub workload: Option<WorkloadOptions>,
+    /// The calls that were refused of late.
+    pub refusals: Refusals,
 }
 
 /// Serves workloads on `listener` until `shutdown`: open streams end then with Unavailable, and connections close.
@@ -98,11 +101,19 @@ fn routes(api: &PublicApi, shutdown: &CancellationToken) -> Result<Routes, Serve
             cache,
             attestors,
             clock,
+            refusals,
             ..
         } = api.clone();
         let own = Process::own(&api.proc).map_err(ServeError::Process)?;
         probe = Some((attestors.clone(), own));
-        let workload = WorkloadApi::new(cache, attestors, clock, options.clone(), shutdown.clone());
+        let workload = WorkloadApi::new(
+            cache,
+            attestors,
+            clock,
+            options.clone(),
+            refusals,
+            shutdown.clone(),
+        );
         routes.add_service(workload.into_service());
         services.push("SpiffeWorkloadAPI");
     }

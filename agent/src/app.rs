@@ -24,6 +24,7 @@ use crate::api::workload::WorkloadOptions;
 use crate::api::{PublicApi, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
+use crate::explain::Refusals;
 use crate::sync::{self, FirstError, SyncPlan};
 
 pub use run::{RunError, run};
@@ -109,6 +110,7 @@ pub async fn start(plan: Plan, clock: Arc<dyn Clock>, supervisor: &Supervisor) -
         proc: plan.proc,
         clock,
         workload: plan.workload,
+        refusals: Refusals::default(),
     };
     tracing::info!(
         address = %plan.socket.display(),

@@ -5,6 +5,7 @@ pub mod attestor;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod keymanager;
 pub mod state;
 pub mod sync;

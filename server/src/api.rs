@@ -21,6 +21,7 @@ mod limits;
 mod logger;
 mod matching;
 mod paging;
+mod refusals;
 mod status;
 mod svid;
 mod sync;
@@ -46,6 +47,7 @@ pub(crate) use context::Context;
 pub(crate) use gate::Gate;
 pub(crate) use health::is_serving;
 pub(crate) use limits::Limits;
+pub(crate) use refusals::Refusals;
 
 use authz::{Method, Service};
 

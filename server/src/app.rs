@@ -26,7 +26,7 @@ use credence_runtime::tls::{BundleLookup, TlsError, server_config};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::api::{Context, Limits, Services};
+use crate::api::{Context, Limits, Refusals, Services};
 use crate::attestor::x509pop::{X509Pop, X509PopConfig};
 use crate::attestor::{Attestors, NodeAttestor};
 use crate::ca::{self, Authority, AuthorityError};
@@ -174,6 +174,7 @@ pub async fn start(
         agent_id_as_selector: plan.operations.agent_id_as_selector,
         attestors: Attestors::new(attestors),
         limits: Limits::new(plan.limit_attestation, plan.limit_signing),
+        refusals: Refusals::default(),
         log,
         server_svid,
         started: Instant::now(),

@@ -31,6 +31,7 @@ use tonic::{Request, Response, Status};
 
 use crate::attestor::workload::WorkloadAttestors;
 use crate::cache::Cache;
+use crate::explain::Refusals;
 
 use call::Call;
 use header::Demand;
@@ -59,16 +60,19 @@ struct Shared {
     attestors: Arc<WorkloadAttestors>,
     clock: Arc<dyn Clock>,
     options: WorkloadOptions,
+    refusals: Refusals,
     shutdown: CancellationToken,
 }
 
 impl WorkloadApi {
     /// Serves what `cache` holds to the callers whom `attestors` know; open streams end with `shutdown`.
+    /// Refusals are kept in `refusals`.
     pub fn new(
         cache: Cache,
         attestors: Arc<WorkloadAttestors>,
         clock: Arc<dyn Clock>,
         options: WorkloadOptions,
+        refusals: Refusals,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
@@ -77,6 +81,7 @@ impl WorkloadApi {
                 attestors,
                 clock,
                 options,
+                refusals,
                 shutdown,
             }),
         }
@@ -84,8 +89,11 @@ impl WorkloadApi {
 
     /// As a service of a gRPC server. The security header is demanded for all its methods, before anything else.
     pub fn into_service(self) -> InterceptedService<SpiffeWorkloadApiServer<Self>, Demand> {
+        let demand = Demand {
+            shared: self.shared.clone(),
+        };
         let server = SpiffeWorkloadApiServer::new(self).max_decoding_message_size(MAX_REQUEST);
-        InterceptedService::new(server, Demand)
+        InterceptedService::new(server, demand)
     }
 
     fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {

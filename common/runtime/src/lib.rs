@@ -10,5 +10,6 @@ pub mod fs;
 pub mod grpc;
 pub mod health;
 pub mod log;
+pub mod refusals;
 pub mod supervisor;
 pub mod tls;

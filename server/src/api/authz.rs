@@ -101,12 +101,14 @@ impl Method {
             .unwrap_or(self.service_name)
     }
 
+    /// As a gRPC client names it: `/package.Service/Method`.
+    pub(crate) fn path(&self) -> String {
+        format!("/{}/{}", self.service_name, self.name)
+    }
+
     /// The text of a refusal, which SPIRE's users know.
     pub(crate) fn refusal(&self) -> String {
-        format!(
-            "authorization denied for method /{}/{}",
-            self.service_name, self.name
-        )
+        format!("authorization denied for method {}", self.path())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use credence_identity::SpiffeId;
+use credence_runtime::grpc::RequestId;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -23,6 +24,8 @@ pub(crate) struct Connection {
 pub(crate) struct Call {
     pub(crate) connection: Arc<Connection>,
     pub(crate) method: &'static Method,
+    /// Under which it is logged and, if it is refused, explained.
+    pub(crate) request_id: RequestId,
 }
 
 impl Call {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::limits::Limits;
+use super::refusals::Refusals;
 use super::status::fault;
 use crate::attestor::Attestors;
 use crate::ca::Authority;
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) attestors: Attestors,
     /// The rate limits of TCP callers.
     pub(crate) limits: Limits,
+    /// The calls that were refused of late.
+    pub(crate) refusals: Refusals,
     /// The log, whose level the Logger service sets.
     pub(crate) log: LogHandle,
     /// The server's own SVID, which the Debug service shows.

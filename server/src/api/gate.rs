@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use credence_proto::spire::api::types::permission_denied_details::Reason;
-use http::{Request, Response};
+use credence_runtime::grpc::{REQUEST_ID, RequestId};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Services;
+use super::authz;
 use super::authz::decision::{self, Standing, Verdict};
-use super::authz::{self, Method};
 use super::call::{Call, Connection};
 use super::caller::Caller;
 use super::context::Context;
@@ -55,41 +56,50 @@ async fn answer(
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let method = match authz::find(request.uri().path(), !connection.caller.is_local()) {
+    let (context, caller) = (&services.context, &connection.caller);
+    let request_id = RequestId::random();
+    let method = match authz::find(request.uri().path(), !caller.is_local()) {
         Ok(method) => method,
-        Err(unknown) => return Status::unimplemented(unknown.to_string()).into_http(),
+        Err(unknown) => {
+            let status = Status::unimplemented(unknown.to_string());
+            context.keep(request_id, caller, request.uri().path(), &status);
+            return request_id.mark(status).into_http();
+        }
     };
-    if let Err(refusal) = authorize(&services.context, &connection.caller, method).await {
-        return refusal.into_http();
-    }
-    request.extensions_mut().insert(Call {
+    let call = Call {
         connection: Arc::clone(&connection),
         method,
-    });
+        request_id,
+    };
+    if let Err(refusal) = authorize(context, &call).await {
+        return context.refused(&call, refusal).into_http();
+    }
+    request.extensions_mut().insert(call.clone());
     let response = services.dispatch(method, request).await;
     if response.headers().contains_key(Status::GRPC_STATUS) {
-        return failed(&connection.caller, method, response);
+        return failed(context, &call, response);
     }
     response
 }
 
 /// Decides, and activates the serial of a renewed SVID on its first use.
-async fn authorize(context: &Context, caller: &Caller, method: &'static Method) -> Result<(), Status> {
+async fn authorize(context: &Context, call: &Call) -> Result<(), Status> {
+    let caller = call.caller();
     let now = context.clock.now();
     let verdict = decision::decide(
         &context.registry.read(),
         &context.admin_ids,
         caller,
-        method.allow,
+        call.method.allow,
         now,
     );
     match verdict {
         Verdict::Allow => Ok(()),
         Verdict::Activate => match activate(context, caller).await {
             Ok(()) => Ok(()),
-            Err(reason) => Err(refuse(caller, method, Some(reason))),
+            Err(reason) => Err(refuse(call, Some(reason))),
         },
-        Verdict::Deny(reason) => Err(refuse(caller, method, reason)),
+        Verdict::Deny(reason) => Err(refuse(call, reason)),
     }
 }
 
@@ -134,7 +144,8 @@ async fn activate(context: &Context, caller: &Caller) -> Result<(), Reason> {
 }
 
 /// The refusal, said to the log in SPIRE's words and to the caller in SPIRE's form.
-pub(crate) fn refuse(caller: &Caller, method: &Method, reason: Option<Reason>) -> Status {
+pub(crate) fn refuse(call: &Call, reason: Option<Reason>) -> Status {
+    let (caller, method) = (call.caller(), call.method);
     let why = match reason {
         Some(Reason::AgentExpired) => "Agent SVID is expired",
         Some(Reason::AgentNotAttested) => "Agent is not attested",
@@ -146,6 +157,7 @@ pub(crate) fn refuse(caller: &Caller, method: &Method, reason: Option<Reason>) -
         caller_addr = %caller.address(),
         caller_id = caller.id().map(tracing::field::display),
         method = method.name,
+        request_id = %call.request_id,
         service = method.log_service(),
         subsystem_name = "api",
         "{why}"
@@ -153,29 +165,35 @@ pub(crate) fn refuse(caller: &Caller, method: &Method, reason: Option<Reason>) -
     status::denied(reason, method.refusal())
 }
 
-/// A call that ended without an answer: logged, and mended where tonic's code isn't Go's.
+/// A call that ended without an answer: logged, kept, and mended where tonic's code isn't Go's.
 #[cold]
-fn failed(caller: &Caller, method: &'static Method, response: Response<Body>) -> Response<Body> {
+fn failed(context: &Context, call: &Call, mut response: Response<Body>) -> Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
     else {
         return response;
     };
     let mended = mend(&status);
     let status = mended.as_ref().unwrap_or(&status);
+    let (caller, method) = (call.caller(), call.method);
     tracing::error!(
         caller_addr = %caller.address(),
         caller_id = caller.id().map(tracing::field::display),
         method = method.name,
+        request_id = %call.request_id,
         service = method.log_service(),
         status_code = ?status.code(),
         subsystem_name = "api",
         "{}",
         status.message()
     );
-    match mended {
-        Some(mended) => mended.into_http(),
-        None => response,
+    if let Some(mended) = mended {
+        return context.refused(call, mended).into_http();
     }
+    context.keep(call.request_id, caller, &method.path(), status);
+    if let Ok(number) = HeaderValue::try_from(call.request_id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, number);
+    }
+    response
 }
 
 /// The status Go's servers give for a message that is too long; also for the messages of streams.

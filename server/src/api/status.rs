@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 /// The type of the detail that agents act on.
-const DETAILS: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
+pub(crate) const DETAILS: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
 
 /// "what: cause"; for `NotFound` the cause is dropped, as SPIRE does.
 pub(crate) fn fault(code: Code, what: impl Display, cause: impl Display) -> Status {

@@ -40,15 +40,16 @@ impl pb::sync_server::Sync for SyncService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let call = Call::of(&request)?.clone();
         let subscriber = stream::Subscriber::open(&self.context, &call, request.into_inner()).await?;
+        let context = Arc::clone(&self.context);
         // The stream ends after its first error.
         Ok(Response::new(Box::pin(unfold(
-            Some(subscriber),
-            |subscriber| async {
-                let mut subscriber = subscriber?;
+            Some((subscriber, call, context)),
+            |subscribed| async {
+                let (mut subscriber, call, context) = subscribed?;
                 match subscriber.next().await {
-                    Ok(Some(event)) => Some((Ok(event), Some(subscriber))),
+                    Ok(Some(event)) => Some((Ok(event), Some((subscriber, call, context)))),
                     Ok(None) => None,
-                    Err(status) => Some((Err(status), None)),
+                    Err(status) => Some((Err(context.refused(&call, status)), None)),
                 }
             },
         ))))

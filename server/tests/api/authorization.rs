@@ -214,3 +214,21 @@ async fn an_expired_agent_is_refused_on_its_old_connection() {
         .unwrap_err();
     assert_eq!(reason(&status), Some(Reason::AgentExpired));
 }
+
+#[tokio::test]
+async fn a_refusal_carries_a_request_id_and_the_text_stays() {
+    let lab = Lab::start().await;
+    let mut client = EntryClient::new(lab.local().await);
+    let refused = client
+        .get_authorized_entries(GetAuthorizedEntriesRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.message(),
+        "authorization denied for method /spire.api.server.entry.v1.Entry/GetAuthorizedEntries"
+    );
+    assert!(
+        credence_runtime::grpc::RequestId::of(&refused).is_some(),
+        "{refused:?}"
+    );
+}

@@ -60,7 +60,7 @@ impl<M> Follower<M> {
         let update = self.look().await?;
         self.refuse_strangers(&update)?;
         if self.shows_nothing(&update) {
-            return Err(self.call.not_signed_yet());
+            return Err(self.call.not_signed_yet(&self.selectors));
         }
         Ok(self.show(update))
     }
@@ -114,7 +114,7 @@ impl<M> Follower<M> {
     fn refuse_strangers(&self, update: &WorkloadUpdate) -> Result<(), Status> {
         let verifiers = !self.view.shows_svids && self.call.shared.options.allow_unauthenticated_verifiers;
         if update.is_unregistered() && !verifiers {
-            Err(self.call.no_identity())
+            Err(self.call.no_identity(&self.selectors, None))
         } else {
             Ok(())
         }

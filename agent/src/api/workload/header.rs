@@ -3,21 +3,42 @@
 //! Demanded for the Workload API's own methods only, as SPIRE does: health checks, reflection and Envoy's SDS on the
 //! same socket come from clients that cannot send it.
 
+use std::sync::Arc;
+
+use credence_runtime::grpc::RequestId;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
+
+use super::Shared;
+use super::call::Call;
+use crate::explain::Stage;
 
 const HEADER: &str = "workload.spiffe.io";
 
 /// Lets a request through that carries the header exactly once, with exactly the value `true`.
-#[derive(Debug, Clone, Copy)]
-pub struct Demand;
+#[derive(Debug, Clone)]
+pub struct Demand {
+    pub(super) shared: Arc<Shared>,
+}
 
 impl Interceptor for Demand {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let mut values = request.metadata().get_all(HEADER).iter();
         match (values.next(), values.next()) {
             (Some(value), None) if value.as_bytes() == b"true" => Ok(request),
-            _ => Err(Status::invalid_argument("security header missing from request")),
+            _ => Err(self.refusal(&request)),
+        }
+    }
+}
+
+impl Demand {
+    /// An interceptor isn't told the method.
+    #[cold]
+    fn refusal(&self, request: &Request<()>) -> Status {
+        let status = Status::invalid_argument("security header missing from request");
+        match Call::new("", self.shared.clone(), request.extensions()) {
+            Ok(call) => call.refuse(status, Stage::Header, None),
+            Err(_) => RequestId::random().mark(status),
         }
     }
 }

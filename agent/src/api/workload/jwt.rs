@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use credence_crypto::jwt::{JwtSvid, verify};
-use credence_identity::{Bundle, Entry, SpiffeId, TrustDomain};
+use credence_identity::{Bundle, Entry, SelectorSet, SpiffeId, TrustDomain};
 use credence_proto::spiffe_workload::{
     Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
 };
@@ -13,6 +13,7 @@ use tonic::Status;
 use super::call::{Call, log, with_causes};
 use super::claims;
 use crate::cache::{JwtFetchError, WorkloadUpdate};
+use crate::explain::Stage;
 
 /// A token for each of the caller's identities, or for the one asked for. All or none.
 pub(super) async fn fetch(call: &Call, request: JwtsvidRequest) -> Result<JwtsvidResponse, Status> {
@@ -42,14 +43,16 @@ pub(super) async fn fetch(call: &Call, request: JwtsvidRequest) -> Result<Jwtsvi
     let mut entries = call.shared.cache.matching(&selectors);
     entries.retain(|entry| wanted.as_ref().is_none_or(|wanted| entry.spiffe_id == *wanted));
     if entries.is_empty() {
-        return Err(call.no_identity());
+        return Err(call.no_identity(&selectors, wanted));
     }
     let tokens = try_join_all(
         entries
             .iter()
             .map(|entry| call.shared.cache.jwt_svid(entry, &audience)),
     );
-    let tokens = tokens.await.map_err(|error| fetch_failed(call, &error))?;
+    let tokens = tokens
+        .await
+        .map_err(|error| fetch_failed(call, &selectors, &error))?;
     // A fetch may have taken long: what it brought is for the process that asked, not for whoever has its socket now.
     call.still_there()?;
     let svids = entries
@@ -76,12 +79,13 @@ fn show(call: &Call, entry: &Entry, token: &JwtSvid) -> Jwtsvid {
     }
 }
 
-fn fetch_failed(call: &Call, error: &JwtFetchError) -> Status {
+fn fetch_failed(call: &Call, selectors: &SelectorSet, error: &JwtFetchError) -> Status {
     log!(error, call, registered = true, %error, "Could not fetch JWT-SVID");
-    match error {
+    let status = match error {
         JwtFetchError::Unsupported(text) => Status::unimplemented(&**text),
         other => Status::unavailable(format!("could not fetch JWT-SVID: {other}")),
-    }
+    };
+    call.refuse(status, Stage::Jwt(error.to_string()), Some(selectors))
 }
 
 /// Verifies a token with the bundles that the caller may have: the own one always, a foreign one when an entry of the
@@ -124,7 +128,7 @@ pub(super) async fn validate(
         Err(error) => {
             let text = with_causes(&error);
             log!(warn, call, error = %text, audience, "Failed to validate JWT");
-            Err(Status::invalid_argument(text))
+            Err(call.refuse(Status::invalid_argument(text), Stage::Request, Some(&selectors)))
         }
     }
 }
@@ -139,5 +143,5 @@ fn bundle_for(update: &WorkloadUpdate, trust_domain: &TrustDomain) -> Option<Arc
 
 fn invalid(call: &Call, event: &'static str, text: &str) -> Status {
     log!(error, call, error = %text, "{event}");
-    Status::invalid_argument(text)
+    call.refuse(Status::invalid_argument(text), Stage::Request, None)
 }

@@ -69,21 +69,17 @@ pub(super) async fn attest(
     let pending = Pending::Take(step);
     let exchange = Exchange {
         context: Arc::clone(context),
+        call: call.clone(),
         kind: Arc::from(kind),
         csr,
         pending,
         requests,
     };
     Ok(Box::pin(stream::unfold(exchange, |mut exchange| async {
-        let answer = exchange.next().await?;
-        if let Err(refusal) = &answer {
-            tracing::error!(
-                node_attestor_type = &*exchange.kind,
-                subsystem_name = "api",
-                "{}",
-                refusal.message()
-            );
-        }
+        let answer = exchange
+            .next()
+            .await?
+            .map_err(|refusal| exchange.refused(refusal));
         Some((answer, exchange))
     })))
 }
@@ -91,6 +87,7 @@ pub(super) async fn attest(
 /// An attestation with challenges.
 struct Exchange {
     context: Arc<Context>,
+    call: Call,
     kind: Arc<str>,
     csr: VerifiedCsr,
     pending: Pending,
@@ -106,6 +103,17 @@ enum Pending {
 }
 
 impl Exchange {
+    fn refused(&self, refusal: Status) -> Status {
+        tracing::error!(
+            node_attestor_type = &*self.kind,
+            request_id = %self.call.request_id,
+            subsystem_name = "api",
+            "{}",
+            refusal.message()
+        );
+        self.context.refused(&self.call, refusal)
+    }
+
     async fn next(&mut self) -> Option<Result<pb::AttestAgentResponse, Status>> {
         loop {
             match std::mem::replace(&mut self.pending, Pending::Nothing) {

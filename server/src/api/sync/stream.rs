@@ -173,7 +173,7 @@ impl Subscriber {
         let state = self.context.registry.read();
         standing(&state, &self.agent, &self.serial, self.not_after, now)
             .map(drop)
-            .map_err(|reason| refuse(self.call.caller(), self.call.method, Some(reason)))
+            .map_err(|reason| refuse(&self.call, Some(reason)))
     }
 
     fn view(&mut self) -> View {

@@ -70,6 +70,7 @@ async fn parts() -> (Arc<Services>, Registry) {
         agent_id_as_selector: false,
         attestors: Attestors::default(),
         limits: api::Limits::new(true, true),
+        refusals: api::Refusals::default(),
         log: layer_writing_to(&LogOptions::default(), Box::new(io::sink())).1,
         started: Instant::now(),
     }));

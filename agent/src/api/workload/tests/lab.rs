@@ -169,6 +169,7 @@ impl Lab {
             proc: setup.proc,
             clock: clock.clone(),
             workload: setup.workload,
+            refusals: Refusals::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("100% own.sock");
@@ -244,6 +245,7 @@ impl Lab {
             attestors: self.api.attestors.clone(),
             clock: self.api.clock.clone(),
             options: WorkloadOptions::default(),
+            refusals: Refusals::default(),
             shutdown: self.supervisor.token(),
         };
         let caller = Process::at_other_end(connection, &self.api.proc).unwrap();

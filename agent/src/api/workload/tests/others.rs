@@ -5,11 +5,13 @@ use std::time::Duration;
 use credence_proto::grpc::health::v1::health_check_response::ServingStatus;
 use credence_proto::grpc::health::v1::health_client::HealthClient;
 use credence_proto::grpc::health::v1::{HealthCheckRequest, HealthListRequest};
+use credence_runtime::grpc::RequestId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use super::*;
+use crate::explain::Stage;
 
 async fn status(lab: &Lab) -> Result<ServingStatus, Status> {
     let checked = HealthClient::new(lab.channel().await)
@@ -188,4 +190,36 @@ async fn clients_that_never_let_go_do_not_keep_the_agent() {
     let began = Instant::now();
     lab.supervisor.wait().await.unwrap();
     assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_carries_its_number_and_is_kept_under_it() {
+    let lab = Lab::new(Setup::default());
+    let mut client = lab.client().await;
+    let refused = client
+        .fetch_x509svid(with_header(X509svidRequest {}))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.message(), "no identity issued");
+    let id = RequestId::of(&refused).expect("a request id");
+    let kept = lab.api.refusals.find(id).expect("it is kept");
+    assert_eq!(
+        (kept.method, kept.stage.clone()),
+        ("FetchX509SVID", Stage::NoIdentity(None))
+    );
+    assert!(
+        kept.selectors
+            .as_ref()
+            .is_some_and(|selectors| !selectors.is_empty())
+    );
+
+    let refused = client
+        .fetch_x509svid(Request::new(X509svidRequest {}))
+        .await
+        .unwrap_err();
+    let id = RequestId::of(&refused).expect("a request id");
+    assert_eq!(
+        lab.api.refusals.find(id).expect("it is kept").stage,
+        Stage::Header
+    );
 }
