@@ -10,6 +10,7 @@ mod plugins;
 mod report;
 mod section;
 mod shared;
+mod telemetry;
 mod value;
 
 use std::fs::File;
@@ -22,6 +23,10 @@ pub use plugins::{each_plugin, missing_plugin};
 pub use report::{Fault, Place, Report};
 pub use section::{Located, Section, UnknownKeys};
 pub use shared::{HealthChecks, feature_flags, health_checks, log_options, safe_path};
+pub use telemetry::{
+    OtlpConfig, PrometheusConfig, PrometheusTls, Selection, TelemetryConfig, TlsCertificate, TlsReaders,
+    telemetry,
+};
 pub use value::parse_duration;
 
 /// Larger files are refused; SPIRE's have a few kilobytes.

@@ -12,4 +12,5 @@ pub mod health;
 pub mod log;
 pub mod refusals;
 pub mod supervisor;
+pub mod telemetry;
 pub mod tls;

@@ -8,12 +8,13 @@ mod format;
 mod layer;
 mod level;
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
@@ -64,6 +65,12 @@ pub enum LogError {
     AlreadySet,
 }
 
+/// Another place that gets what the log shows of this program's own events.
+pub trait LogSink: Send + Sync {
+    /// One event, with the fields of its spans. Must not log.
+    fn emit(&self, level: Level, message: &str, fields: &BTreeMap<&'static str, serde_json::Value>);
+}
+
 /// Changes the log while it runs; clones share it.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
@@ -77,6 +84,7 @@ struct Shared {
     source_location: bool,
     path: Option<PathBuf>,
     output: Mutex<Box<dyn Write + Send>>,
+    sink: OnceLock<Box<dyn LogSink>>,
 }
 
 /// Sets the log of this process up; to be called once, before anything is logged.
@@ -103,6 +111,7 @@ pub fn layer_writing_to(options: &LogOptions, output: Box<dyn Write + Send>) -> 
         source_location: options.source_location,
         path: options.file.clone(),
         output: Mutex::new(output),
+        sink: OnceLock::new(),
     });
     (LogLayer::new(shared.clone()), LogHandle { shared })
 }
@@ -127,6 +136,11 @@ impl LogHandle {
     /// Back to the level of the configuration.
     pub fn reset(&self) {
         self.set_level(self.shared.launch);
+    }
+
+    /// Sends the events there too, from now on. The first sink stays.
+    pub fn send_to(&self, sink: Box<dyn LogSink>) {
+        drop(self.shared.sink.set(sink));
     }
 
     /// Opens the log file anew, for rotation by others; nothing to do when the log is standard output.

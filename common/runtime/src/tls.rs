@@ -6,6 +6,7 @@
 
 mod bootstrap;
 mod own;
+mod page;
 mod verify;
 
 use std::error::Error;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 pub use bootstrap::RecordedChain;
 use own::{NoCertificate, OwnCertificate};
+pub use page::{PageTlsError, page_config};
 pub use verify::UnexpectedPeer;
 use verify::{AnyMember, ExpectedServer};
 

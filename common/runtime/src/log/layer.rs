@@ -97,6 +97,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             other => other.map(|value| value.to_string()).unwrap_or_default(),
         };
         let metadata = event.metadata();
+        if let Some(sink) = self.shared.sink.get()
+            && metadata.target().starts_with(OWN)
+        {
+            sink.emit((*metadata.level()).into(), &message, &fields.0);
+        }
         let line = Line {
             time: SystemClock.now(),
             level: (*metadata.level()).into(),

@@ -30,11 +30,25 @@ pub struct UnexpectedPeer {
 pub(super) struct AnyMember {
     bundles: BundleLookup,
     clock: Arc<dyn Clock>,
+    /// If there, callers need a certificate, and one of these IDs.
+    only: Option<Vec<SpiffeId>>,
 }
 
 impl AnyMember {
     pub(super) fn new(bundles: BundleLookup, clock: Arc<dyn Clock>) -> Self {
-        AnyMember { bundles, clock }
+        AnyMember {
+            bundles,
+            clock,
+            only: None,
+        }
+    }
+
+    /// Callers need a certificate, and one of these IDs.
+    pub(super) fn only(self, ids: Vec<SpiffeId>) -> Self {
+        AnyMember {
+            only: Some(ids),
+            ..self
+        }
     }
 
     fn verify(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<VerifiedSvid, Error> {
@@ -69,7 +83,7 @@ fn as_alert(error: SvidError) -> CertificateError {
 
 impl ClientCertVerifier for AnyMember {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.only.is_some()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -82,8 +96,13 @@ impl ClientCertVerifier for AnyMember {
         intermediates: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.verify(leaf, intermediates)
-            .map(|_| ClientCertVerified::assertion())
+        let verified = self.verify(leaf, intermediates)?;
+        match &self.only {
+            Some(ids) if !ids.contains(&verified.id) => Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            )),
+            _ => Ok(ClientCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(

@@ -28,6 +28,26 @@ impl<'a> Section<'a> {
             .unwrap_or_else(|| Section::new(Vec::new(), self.name_of(key), self.place.clone(), self.report))
     }
 
+    /// The blocks of a list, or of a repeated key, each by itself.
+    pub fn each_block(&self, key: &'static str) -> Vec<Section<'a>> {
+        let mut all = Vec::new();
+        for found in self.known(key) {
+            for body in self.bodies(&found) {
+                let part = Part {
+                    file: found.file.clone(),
+                    body,
+                };
+                all.push(Section::new(
+                    vec![part],
+                    self.name_of(key),
+                    found.place(),
+                    self.report,
+                ));
+            }
+        }
+        all
+    }
+
     /// Blocks `key "label" { … }` in their order, each by itself, repeated labels included; the JSON form nests an
     /// object per label.
     pub fn labelled(&self, key: &'static str) -> Vec<(Located<String>, Section<'a>)> {
