@@ -14,6 +14,7 @@ mod caller;
 mod context;
 mod convert;
 mod debug;
+mod draft;
 mod entry;
 mod gate;
 mod health;
@@ -25,6 +26,7 @@ mod refusals;
 mod status;
 mod svid;
 mod sync;
+mod trustdomain;
 
 use std::sync::Arc;
 
@@ -36,6 +38,7 @@ use credence_proto::spire::api::server::debug::v1::debug_server::DebugServer;
 use credence_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use credence_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use credence_proto::spire::api::server::svid::v1::svid_server::SvidServer;
+use credence_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tonic::body::Body;
@@ -59,6 +62,7 @@ pub(crate) struct Services {
     bundle: BundleServer<bundle::BundleService>,
     entry: EntryServer<entry::EntryService>,
     svid: SvidServer<svid::SvidService>,
+    trust_domain: TrustDomainServer<trustdomain::TrustDomainService>,
     sync: SyncServer<sync::SyncService>,
     debug: DebugServer<debug::DebugService>,
     logger: LoggerServer<logger::LoggerService>,
@@ -73,6 +77,7 @@ impl Services {
             bundle: BundleServer::new(bundle::BundleService::new(shared())),
             entry: EntryServer::new(entry::EntryService::new(shared())),
             svid: SvidServer::new(svid::SvidService::new(shared())),
+            trust_domain: TrustDomainServer::new(trustdomain::TrustDomainService::new(shared())),
             sync: SyncServer::new(sync::SyncService::new(shared())),
             debug: DebugServer::new(debug::DebugService::new(shared())),
             logger: LoggerServer::new(logger::LoggerService::new(shared())),
@@ -92,9 +97,8 @@ impl Services {
             Service::Debug => self.debug.clone().call(request).await,
             Service::Logger => self.logger.clone().call(request).await,
             Service::Health => self.health.clone().call(request).await,
-            Service::TrustDomain | Service::LocalAuthority => {
-                Ok(status::unimplemented(method.name).into_http())
-            }
+            Service::TrustDomain => self.trust_domain.clone().call(request).await,
+            Service::LocalAuthority => Ok(status::unimplemented(method.name).into_http()),
         };
         let Ok(response) = answered;
         response

@@ -6,6 +6,7 @@
 //! through the registry. Invariants: an authority is in the published bundle and in the journal before it signs; if
 //! store or key manager fail, the authority that signs goes on; a clock that steps back replaces none.
 
+mod downstream;
 mod journal;
 mod kind;
 mod owner;

@@ -23,6 +23,7 @@ pub(crate) const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 pub(crate) const SERIAL_NUMBER: &[u8] = &[0x55, 0x04, 0x05];
 pub(crate) const COUNTRY: &[u8] = &[0x55, 0x04, 0x06];
 pub(crate) const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
+pub(crate) const ORGANIZATIONAL_UNIT: &[u8] = &[0x55, 0x04, 0x0b];
 
 pub(crate) const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];

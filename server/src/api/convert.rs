@@ -11,6 +11,7 @@ use credence_proto::spire::api::types;
 pub(crate) mod bundle;
 pub(crate) mod dns;
 pub(crate) mod entry;
+pub(crate) mod federation;
 pub(crate) mod node;
 pub(crate) mod svid;
 

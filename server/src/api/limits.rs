@@ -34,6 +34,7 @@ pub(crate) struct Limits {
     attest: Option<Limiter>,
     sign: Option<SignLimits>,
     status: Limiter,
+    publish: Limiter,
 }
 
 #[derive(Debug)]
@@ -47,12 +48,14 @@ struct SignLimits {
 pub(crate) enum Bucket {
     /// `AttestAgent`: one a second.
     Attest,
-    /// `BatchNewX509SVID` and `RenewAgent` together: 500 a second.
+    /// `BatchNewX509SVID`, `NewDownstreamX509CA` and `RenewAgent` together: 500 a second.
     Csr,
     /// `NewJWTSVID`: 500 a second.
     Jwt,
     /// `PostStatus`: ten a second.
     Status,
+    /// `PublishJWTAuthority`: 500 a second.
+    Publish,
 }
 
 impl Limits {
@@ -65,6 +68,7 @@ impl Limits {
                 jwt: Limiter::new(500),
             }),
             status: Limiter::new(10),
+            publish: Limiter::new(500),
         }
     }
 
@@ -83,6 +87,7 @@ impl Limits {
             Bucket::Csr => self.sign.as_ref().map(|sign| &sign.csr),
             Bucket::Jwt => self.sign.as_ref().map(|sign| &sign.jwt),
             Bucket::Status => Some(&self.status),
+            Bucket::Publish => Some(&self.publish),
         };
         match (limiter, caller.ip()) {
             (Some(limiter), Some(ip)) => limiter.take(ip, count).await,

@@ -1,5 +1,5 @@
-//! Pages of listings, as SPIRE makes them: the token is the row of the last item, and a full page always has one, so
-//! that a client that pages to the end sees one last empty page.
+//! Pages of listings, as SPIRE makes them: the token is the row of the last item, and a page with an item always has
+//! one, so that a client that pages to the end sees one last empty page.
 
 use crate::store::Row;
 
@@ -50,7 +50,7 @@ impl Page {
             })
             .collect();
         let token = last
-            .filter(|_| self.size == Some(page.len()))
+            .filter(|_| self.size.is_some())
             .map_or_else(String::new, |Row(row)| row.to_string());
         (page, token)
     }
@@ -65,12 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_page_has_a_token_and_the_last_page_is_empty() {
+    fn a_page_with_an_item_has_a_token_and_the_last_page_is_empty() {
         let (items, token) = Page::new(2, "").unwrap().take(rows());
         assert_eq!((items, token.as_str()), (vec![1, 2], "2"));
         let page = Page::new(2, "2").unwrap();
         let (items, token) = page.take(rows().filter(|(row, _)| *row > page.after()));
         assert_eq!((items, token.as_str()), (vec![3, 4], "4"));
+        let (items, token) = Page::new(5, "").unwrap().take(rows());
+        assert_eq!((items.len(), token.as_str()), (4, "4"));
         let (items, token) = Page::new(2, "4").unwrap().take(std::iter::empty::<(Row, u64)>());
         assert_eq!((items, token.as_str()), (vec![], ""));
     }

@@ -3,6 +3,7 @@
 //! Owns the service's face. Invariant: nothing is signed for an agent without an authorised entry, and nothing at all
 //! without a CSR whose signature was checked.
 
+mod downstream;
 mod issue;
 mod mint;
 
@@ -13,7 +14,6 @@ use tonic::{Request, Response, Status};
 
 use super::call::Call;
 use super::context::Context;
-use super::status::unimplemented;
 
 /// The service.
 #[derive(Debug)]
@@ -79,8 +79,11 @@ impl pb::svid_server::Svid for SvidService {
 
     async fn new_downstream_x509ca(
         &self,
-        _: Request<pb::NewDownstreamX509caRequest>,
+        request: Request<pb::NewDownstreamX509caRequest>,
     ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
-        Err(unimplemented("NewDownstreamX509CA"))
+        let call = Call::of(&request)?.clone();
+        downstream::x509_ca(&self.context, &call, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

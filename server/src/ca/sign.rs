@@ -272,7 +272,7 @@ fn token_id() -> Result<String, RandomError> {
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id.as_bytes()))
 }
 
-fn or_default(seconds: u32, default: Duration) -> Duration {
+pub(super) fn or_default(seconds: u32, default: Duration) -> Duration {
     if seconds == 0 {
         default
     } else {

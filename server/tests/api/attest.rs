@@ -423,7 +423,7 @@ async fn agents_are_listed_in_pages() {
         }
         token = page.next_page_token;
     }
-    assert_eq!(sizes, [2, 1]);
+    assert_eq!(sizes, [2, 1, 0]);
     let request = pb::ListAgentsRequest {
         page_size: 2,
         page_token: "x".to_owned(),

@@ -11,6 +11,7 @@ use credence_proto::spire::api::server::logger::v1::logger_client::LoggerClient;
 use credence_proto::spire::api::types::{self, LogLevel};
 use tonic::Code;
 
+use crate::fixtures::{expired_p521, jwt_key};
 use crate::harness::{Lab, entry, refused, refused_with, wire_id};
 
 #[tokio::test]
@@ -112,6 +113,45 @@ async fn the_bundle_is_everybodys_and_grows_by_appending() {
         };
         refused_with(client.append_bundle(request).await, Code::InvalidArgument, text);
     }
+}
+
+#[tokio::test]
+async fn an_authority_that_expired_is_appended_all_the_same() {
+    let lab = Lab::start().await;
+    let mut client = BundleClient::new(lab.local().await);
+    let mut key = jwt_key("authority1");
+    key.tainted = true;
+    let request = pb::AppendBundleRequest {
+        x509_authorities: vec![expired_p521()],
+        jwt_authorities: vec![key.clone()],
+        output_mask: Some(types::BundleMask {
+            x509_authorities: true,
+            jwt_authorities: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let grown = client.append_bundle(request).await.unwrap().into_inner();
+    assert_eq!(grown.x509_authorities[1], expired_p521());
+    key.tainted = false;
+    assert_eq!(grown.jwt_authorities[1], key);
+    assert_eq!((grown.sequence_number, grown.refresh_hint), (0, 0));
+}
+
+/// Two faults in one key: SPIRE names the key before its ID.
+#[tokio::test]
+async fn a_refused_append_changes_nothing() {
+    let lab = Lab::start().await;
+    let before = lab.bundle().await;
+    let mut client = BundleClient::new(lab.local().await);
+    let request = pb::AppendBundleRequest {
+        x509_authorities: vec![expired_p521()],
+        jwt_authorities: vec![types::JwtKey::default()],
+        ..Default::default()
+    };
+    let text = "failed to convert JWT authority: malformed";
+    refused_with(client.append_bundle(request).await, Code::InvalidArgument, text);
+    assert_eq!(lab.bundle().await, before);
 }
 
 #[tokio::test]

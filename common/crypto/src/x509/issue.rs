@@ -3,6 +3,8 @@
 //! Never looks at requests or entries: whoever calls has checked both. Invariants: a leaf has one URI name, no CA bit, a
 //! random serial number and no more time than its issuer; only key usage and basic constraints are critical in it.
 
+mod downstream;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -192,14 +194,7 @@ impl X509Ca {
         if let Some(name) = leaf.dns_names.iter().find(|name| !name.is_ascii()) {
             return Err(IssueError::DnsName(name.to_string()));
         }
-        let not_before = leaf.not_before.floor_to_second();
-        let not_after = leaf.not_after.floor_to_second().min(self.certificate.not_after());
-        if not_before >= not_after {
-            return Err(IssueError::EmptyLifetime {
-                from: not_before,
-                to: not_after,
-            });
-        }
+        let (not_before, not_after) = self.within(leaf.not_before, leaf.not_after)?;
         let serial = random_serial()?;
         let mut subject = leaf.subject.cloned().unwrap_or_else(Subject::spire);
         if let Some(name) = leaf.dns_names.first() {
@@ -226,9 +221,7 @@ impl X509Ca {
             });
             write_extension(w, oid::BASIC_CONSTRAINTS, true, |w| w.sequence(|_| {}));
             write_subject_key_id(w, leaf.public_key);
-            write_extension(w, oid::AUTHORITY_KEY_ID, false, |w| {
-                w.sequence(|w| w.element(der::context(0), &self.key_id));
-            });
+            self.write_authority_key_id(w);
             // RFC 5280, 4.1.2.6: without a subject the alternative name is critical.
             let names = leaf.dns_names.iter().map(AsRef::as_ref);
             write_subject_alt_name(w, subject.is_empty(), Some(leaf.id.as_str()), names);
@@ -243,6 +236,27 @@ impl X509Ca {
             not_after,
             serial: decimal(&serial),
         })
+    }
+
+    /// A lifetime in whole seconds, cut to this CA's.
+    fn within(
+        &self,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<(Timestamp, Timestamp), IssueError> {
+        let from = not_before.floor_to_second();
+        let to = not_after.floor_to_second().min(self.certificate.not_after());
+        if from < to {
+            Ok((from, to))
+        } else {
+            Err(IssueError::EmptyLifetime { from, to })
+        }
+    }
+
+    fn write_authority_key_id(&self, w: &mut Writer) {
+        write_extension(w, oid::AUTHORITY_KEY_ID, false, |w| {
+            w.sequence(|w| w.element(der::context(0), &self.key_id));
+        });
     }
 }
 

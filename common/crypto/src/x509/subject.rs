@@ -54,15 +54,21 @@ impl Subject {
 
     /// Adds a part at the end: PrintableString unless the text needs UTF-8.
     pub(crate) fn with(mut self, attribute: &[u8], text: &str) -> Self {
-        let name = Writer::build(|w| {
-            w.nested(der::SET, |w| {
-                w.sequence(|w| {
-                    w.oid(attribute);
-                    w.directory_string(text);
-                });
-            });
-        });
-        self.relative_names.push(name.into());
+        self.relative_names.push(part(attribute, text));
+        self
+    }
+
+    /// This name with that organizational unit, in place of those it has: right after country and organization, where Go
+    /// puts it.
+    pub fn with_organizational_unit(mut self, text: &str) -> Self {
+        let is = |name: &[u8], kinds: &[&[u8]]| attributes(name).any(|(kind, _)| kinds.contains(&kind));
+        self.relative_names
+            .retain(|name| !is(name, &[oid::ORGANIZATIONAL_UNIT]));
+        let before = [oid::COUNTRY, oid::ORGANIZATION];
+        let last = self.relative_names.iter().rposition(|name| is(name, &before));
+        let place = last.map_or(0, |last| last + 1);
+        self.relative_names
+            .insert(place, part(oid::ORGANIZATIONAL_UNIT, text));
         self
     }
 
@@ -83,6 +89,18 @@ impl Subject {
             .last()
             .map(|value| String::from_utf8_lossy(value).into_owned())
     }
+}
+
+fn part(attribute: &[u8], text: &str) -> Box<[u8]> {
+    let name = Writer::build(|w| {
+        w.nested(der::SET, |w| {
+            w.sequence(|w| {
+                w.oid(attribute);
+                w.directory_string(text);
+            });
+        });
+    });
+    name.into()
 }
 
 /// Type and content of each attribute in one relative name, which was read before.
@@ -113,7 +131,7 @@ impl fmt::Display for Subject {
                     oid::COMMON_NAME => f.write_str("CN")?,
                     oid::COUNTRY => f.write_str("C")?,
                     oid::ORGANIZATION => f.write_str("O")?,
-                    [0x55, 0x04, 0x0b] => f.write_str("OU")?,
+                    oid::ORGANIZATIONAL_UNIT => f.write_str("OU")?,
                     [0x55, 0x04, 0x07] => f.write_str("L")?,
                     [0x55, 0x04, 0x08] => f.write_str("ST")?,
                     oid::SERIAL_NUMBER => f.write_str("SERIALNUMBER")?,
@@ -141,6 +159,19 @@ mod tests {
         let subject = Subject::spire().with_common_name("one").with_common_name("two");
         assert_eq!(subject.to_string(), "CN=two,O=SPIRE,C=US");
         assert_eq!(subject.common_name().as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn an_organizational_unit_is_replaced_and_follows_the_organization() {
+        let subject = Subject::spire().with(oid::SERIAL_NUMBER, "7");
+        let subject = subject
+            .with_organizational_unit("one")
+            .with_organizational_unit("two");
+        assert_eq!(subject.to_string(), "SERIALNUMBER=7,OU=two,O=SPIRE,C=US");
+        let subject = Subject::empty()
+            .with_common_name("ca")
+            .with_organizational_unit("one");
+        assert_eq!(subject.to_string(), "CN=ca,OU=one");
     }
 
     #[test]

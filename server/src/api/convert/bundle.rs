@@ -1,10 +1,11 @@
 //! Bundles on the wire.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use credence_crypto::x509::{Certificate, CertificateError};
 use credence_crypto::{PublicKey, PublicKeyError};
-use credence_identity::{Bundle, JwtAuthority, Timestamp, X509Authority};
+use credence_identity::{Bundle, JwtAuthority, SpiffeIdError, Timestamp, TrustDomain, X509Authority};
 use credence_proto::spire::api::types;
 
 /// The mask of a request that has none: everything.
@@ -15,6 +16,9 @@ pub(crate) const ALL: types::BundleMask = types::BundleMask {
     sequence_number: true,
     wit_authorities: true,
 };
+
+/// A refresh hint in seconds that the store can keep in milliseconds.
+const LONGEST_HINT: u64 = i64::MAX.unsigned_abs() / 1000;
 
 /// The bundle on the wire, with the name of its trust domain and what the mask asks for.
 pub(crate) fn to_proto(bundle: &Bundle, mask: &types::BundleMask) -> types::Bundle {
@@ -59,6 +63,31 @@ fn jwt_to_proto(authority: &JwtAuthority) -> types::JwtKey {
     }
 }
 
+/// What is wrong with a bundle of a request; the texts are SPIRE's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BundleFault {
+    #[error("invalid trust domain: {0}")]
+    TrustDomain(SpiffeIdError),
+    #[error("unable to parse X.509 authority: {0}")]
+    X509(CertificateError),
+    #[error("unable to parse JWT authority: {0}")]
+    Jwt(JwtKeyFault),
+}
+
+/// The bundle of a request. A refresh hint below zero is none.
+pub(crate) fn from_proto(message: &types::Bundle) -> Result<Bundle, BundleFault> {
+    let hint = u64::try_from(message.refresh_hint).ok();
+    Ok(Bundle {
+        trust_domain: TrustDomain::parse_lenient(&message.trust_domain).map_err(BundleFault::TrustDomain)?,
+        x509_authorities: x509_from_proto(&message.x509_authorities).map_err(BundleFault::X509)?,
+        jwt_authorities: jwt_from_proto(&message.jwt_authorities).map_err(BundleFault::Jwt)?,
+        refresh_hint: hint
+            .filter(|seconds| *seconds > 0)
+            .map(|seconds| Duration::from_secs(seconds.min(LONGEST_HINT))),
+        sequence_number: message.sequence_number,
+    })
+}
+
 /// X.509 authorities of a request. One message may hold several certificates in a row; `tainted` is no caller's to
 /// set.
 pub(crate) fn x509_from_proto(
@@ -88,11 +117,11 @@ pub(crate) enum JwtKeyFault {
 pub(crate) fn jwt_from_proto(keys: &[types::JwtKey]) -> Result<Vec<JwtAuthority>, JwtKeyFault> {
     keys.iter()
         .map(|key| {
+            let public_key = PublicKey::from_spki_der(&key.public_key)
+                .map_err(|fault| JwtKeyFault::Malformed(key.key_id.clone(), fault))?;
             if key.key_id.is_empty() {
                 return Err(JwtKeyFault::NoKeyId);
             }
-            let public_key = PublicKey::from_spki_der(&key.public_key)
-                .map_err(|fault| JwtKeyFault::Malformed(key.key_id.clone(), fault))?;
             Ok(JwtAuthority {
                 key_id: Arc::from(key.key_id.as_str()),
                 public_key: Arc::from(public_key.spki_der()),

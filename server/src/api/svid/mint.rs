@@ -62,7 +62,7 @@ pub(super) fn jwt(
 }
 
 /// The lifetime a request asks for in seconds; zero for the server's default, which less means too.
-fn ttl(seconds: i32) -> u32 {
+pub(super) fn ttl(seconds: i32) -> u32 {
     u32::try_from(seconds).unwrap_or(0)
 }
 

@@ -278,3 +278,57 @@ fn the_upstream_chain_follows_the_leaf() {
     assert_eq!(svid.chain[1], der);
     assert_eq!(X509Svid::parse_chain(&svid.chain_der()).unwrap(), svid);
 }
+
+#[test]
+fn downstream_ca_profile_as_another_parser_sees_it() {
+    let root = ca(KeyType::EcP384);
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    let key = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
+    let chain = root
+        .sign_downstream(&trust_domain, key.public_key(), at(10), at(HOUR))
+        .unwrap();
+    assert_eq!(chain.len(), 1, "the root is not in the chain");
+    let (rest, made) = x509_parser::parse_x509_certificate(chain[0].der()).unwrap();
+    let (_, parent) = x509_parser::parse_x509_certificate(root.certificate().der()).unwrap();
+    assert!(rest.is_empty());
+    made.verify_signature(Some(parent.public_key())).unwrap();
+    assert_eq!(made.issuer().as_raw(), parent.subject().as_raw());
+    let wanted = parent
+        .subject()
+        .to_string()
+        .replace("O=SPIFFE", "O=SPIFFE, OU=DOWNSTREAM-1");
+    assert_eq!(made.subject().to_string(), wanted);
+    assert_eq!(
+        (
+            made.validity().not_before.timestamp(),
+            made.validity().not_after.timestamp()
+        ),
+        (10, HOUR)
+    );
+    let constraints = made.basic_constraints().unwrap().unwrap();
+    assert!(constraints.critical && constraints.value.ca && constraints.value.path_len_constraint.is_none());
+    let usage = made.key_usage().unwrap().unwrap();
+    assert!(usage.critical && usage.value.key_cert_sign() && usage.value.crl_sign());
+    assert!(!usage.value.digital_signature());
+    assert_eq!(chain[0].uri_sans(), ["spiffe://example.org"]);
+    assert_eq!(chain[0].authority_key_id(), root.certificate().subject_key_id());
+    assert!(made.extended_key_usage().unwrap().is_none());
+
+    // What it signs verifies by the root, and a CA below it counts on.
+    let below = X509Ca::new(key, chain[0].clone(), vec![chain[0].der().clone()]).unwrap();
+    let svid = below.sign_svid(&Wanted::new().params(10, 24 * HOUR)).unwrap();
+    assert_eq!((svid.chain.len(), svid.not_after), (2, at(HOUR)));
+    let authority = credence_identity::X509Authority {
+        der: root.certificate().der().clone(),
+        tainted: false,
+    };
+    verify_svid(&svid.chain, &[authority], at(20)).unwrap();
+    let other = PrivateKey::generate(KeyType::EcP256).unwrap();
+    let chain = below
+        .sign_downstream(&trust_domain, other.public_key(), at(10), at(24 * HOUR))
+        .unwrap();
+    assert_eq!((chain.len(), chain[0].not_after()), (2, at(HOUR)));
+    assert!(chain[0].subject().to_string().contains("OU=DOWNSTREAM-1,"));
+    let outcome = root.sign_downstream(&trust_domain, other.public_key(), at(24 * HOUR), at(25 * HOUR));
+    assert!(matches!(outcome, Err(IssueError::EmptyLifetime { .. })));
+}
