@@ -3,7 +3,6 @@
 //! Never fetches or stores one. Invariants: what is published parses again to the same authorities; entries that this
 //! version can't use are skipped, never an error, as the standard wants, and never trusted (Trust Domain and Bundle, 4).
 
-mod jwk;
 mod spiffe;
 
 use std::sync::Arc;

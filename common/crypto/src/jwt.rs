@@ -1,24 +1,30 @@
 //! JWT-SVIDs: signed by hand with a key parsed once, verified strictly (JWT-SVID; RFC 7515, 7519).
 //!
-//! Owns tokens as values. Never decides who gets one. Invariants: the algorithm is one of nine and fits the key; `aud` is
-//! demanded whatever the verifier expects; keys come from the bundle of the subject's trust domain and from nowhere else.
-//! Tokens are secrets: they appear in no `Debug` and no error.
+//! Owns the profile: its claims and checks; the token itself is [`crate::jws`]'s. Never decides who gets one. Invariant: `aud`
+//! is demanded whatever the verifier expects. Tokens are secrets: they appear in no `Debug` and no error.
 
 mod sign;
-mod token;
 mod verify;
 
 use std::fmt;
-use std::time::Duration;
 
 use credence_identity::{SpiffeId, SpiffeIdError, Timestamp, TrustDomain};
 use serde_json::{Map, Value};
 
-pub use sign::{JwtClaims, JwtKey, JwtSignError, SignedJwt, sign_svid};
+pub use crate::jws::{JwtSignError, LEEWAY, SignedToken as SignedJwt};
+pub use sign::{JwtClaims, sign_svid};
 pub use verify::verify;
 
-/// How far the clocks of issuer and verifier may be apart, for `exp`, `nbf` and `iat` (as go-spiffe and SPIRE have it).
-pub const LEEWAY: Duration = Duration::from_secs(60);
+/// The profile of JWT-SVIDs.
+#[derive(Debug, Clone, Copy)]
+pub enum Jwt {}
+
+impl crate::jws::Profile for Jwt {
+    const TYP: &'static str = "JWT";
+}
+
+/// A key that signs JWT-SVIDs.
+pub type JwtKey = crate::jws::TokenKey<Jwt>;
 
 /// Why a token is refused. Holds nothing of the token but the names it claims.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,7 +119,7 @@ impl JwtSvid {
     /// Checks everything but the signature: structure, algorithm, subject, audience and times. For tokens that came from
     /// whoever is trusted to issue them. An empty `audience` expects nothing, yet the token must have one.
     pub fn parse_insecure(token: &str, audience: &[&str], now: Timestamp) -> Result<Self, JwtError> {
-        Ok(token::Token::parse(token, audience, now)?.svid)
+        Ok(verify::parse(token, audience, now)?.1)
     }
 }
 

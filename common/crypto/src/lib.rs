@@ -9,13 +9,18 @@ pub mod csr;
 mod der;
 pub mod digest;
 mod json;
+mod jwk;
+mod jws;
 pub mod jwt;
 mod keys;
 mod oid;
+pub mod wit;
 pub mod x509;
 
 pub use der::DerError;
 pub use digest::{RandomError, hex, random_alphanumeric, random_bytes, sha1_hex, sha256, sha256_of};
+pub use jwk::private_jwk;
+pub use jws::{Profile, TokenKey};
 pub use keys::{
     Hash, KeyType, PopSignature, PrivateKey, PrivateKeyError, PublicKey, PublicKeyError, PublicKeyKind,
     SignError, SignatureAlgorithm, SignatureForm, Signer, UnknownKeyType, VerifyError,

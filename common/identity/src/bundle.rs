@@ -15,7 +15,7 @@ pub struct X509Authority {
     pub tainted: bool,
 }
 
-/// A public key that verifies JWT-SVIDs.
+/// A public key that verifies tokens: JWT-SVIDs or WIT-SVIDs, according to the list of the bundle that it is in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JwtAuthority {
     /// The `kid` in the header of the tokens it verifies.
@@ -37,6 +37,8 @@ pub struct Bundle {
     pub x509_authorities: Vec<X509Authority>,
     /// Keys of JWT-SVIDs, the oldest first.
     pub jwt_authorities: Vec<JwtAuthority>,
+    /// Keys of WIT-SVIDs, the oldest first. No `kid` stands in both lists (WIT-SVID, 6.1).
+    pub wit_authorities: Vec<JwtAuthority>,
     /// How often a holder should look for a new version.
     pub refresh_hint: Option<Duration>,
     /// Grows with each change of the content.
@@ -50,6 +52,7 @@ impl Bundle {
             trust_domain,
             x509_authorities: Vec::new(),
             jwt_authorities: Vec::new(),
+            wit_authorities: Vec::new(),
             refresh_hint: None,
             sequence_number: 0,
         }

@@ -165,6 +165,12 @@ async fn every_kind_survives<S: Store>(reopen: &impl AsyncFn(Option<S>) -> S) {
                 tainted: true,
             },
         ],
+        wit_authorities: vec![JwtAuthority {
+            key_id: "w".into(),
+            public_key: vec![9].into(),
+            expires_at: Some(NOW),
+            tainted: false,
+        }],
         refresh_hint: Some(Duration::from_secs(300)),
         sequence_number: u64::MAX,
     };

@@ -20,26 +20,6 @@ pub struct Difference {
 /// Every case in which we differ.
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
-        id: "BU-007",
-        reason: NO_WIT,
-    },
-    Difference {
-        id: "BU-008",
-        reason: NO_WIT,
-    },
-    Difference {
-        id: "BU-062",
-        reason: NO_WIT,
-    },
-    Difference {
-        id: "PB-03",
-        reason: NO_WIT,
-    },
-    Difference {
-        id: "PB-10",
-        reason: NO_WIT,
-    },
-    Difference {
         id: "PB-05",
         reason: "a document shows the number that the registry gives, whose tests hold it to growing",
     },
@@ -113,7 +93,6 @@ pub const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-const NO_WIT: &str = "WIT-SVIDs are neither issued nor verified, so their authorities are skipped";
 const NO_WIT_PROFILE: &str =
     "the optional WIT profile is not offered: its methods answer Unimplemented, as SPIRE's do";
 const NO_MAPS: &str =

@@ -50,7 +50,7 @@ fn describe(bundle: &Bundle, case: &Value) -> Value {
     serde_json::json!({
         "x509": bundle.x509_authorities.len(),
         "jwt": key_ids(&bundle.jwt_authorities),
-        "wit": [],
+        "wit": key_ids(&bundle.wit_authorities),
         "sequence": sequence,
         "refresh_hint": bundle.refresh_hint.map(|hint| hint.as_secs()),
     })
@@ -117,13 +117,32 @@ fn publishing() {
     bundle.refresh_hint = Some(Duration::from_millis(1500));
     run_cases(&document, "publish_cases", |case| {
         let published: Value = serde_json::from_str(&to_spiffe_json(&bundle)).map_err(|e| e.to_string())?;
-        let jwks: Value = serde_json::from_str(&to_jwks(&bundle)).map_err(|e| e.to_string())?;
+        let jwks: Value =
+            serde_json::from_str(&to_jwks(&bundle.jwt_authorities)).map_err(|e| e.to_string())?;
+        let wit: Value =
+            serde_json::from_str(&to_jwks(&bundle.wit_authorities)).map_err(|e| e.to_string())?;
         let keys = published["keys"].as_array().ok_or("no keys")?;
         let holds = match text(case, "id") {
             "PB-01" => keys.iter().filter(|key| key["use"] == "x509-svid").all(|key| {
                 let x5c = key["x5c"].as_array().unwrap();
                 x5c.len() == 1 && key["kid"].is_null() && key["kty"] == "EC" && key["x"].is_string()
             }),
+            "PB-03" => {
+                let named = |entry: &&Value| entry["use"] == "wit-svid";
+                let wit: Vec<_> = keys.iter().filter(named).collect();
+                let kids = |kid: &Value| keys.iter().filter(|key| key["kid"] == *kid).count();
+                !wit.is_empty()
+                    && wit
+                        .iter()
+                        .all(|key| key["kid"].is_string() && kids(&key["kid"]) == 1)
+            }
+            "PB-10" => {
+                let keys = wit["keys"].as_array().unwrap();
+                keys.len() == bundle.wit_authorities.len()
+                    && keys
+                        .iter()
+                        .all(|key| key["kid"].is_string() && key["use"].is_null())
+            }
             "PB-04" => {
                 let empty = to_spiffe_json(&Bundle::empty(trust_domain()));
                 serde_json::from_str::<Value>(&empty).unwrap() == serde_json::json!({"keys": []})

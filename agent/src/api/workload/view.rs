@@ -39,7 +39,7 @@ pub(super) const JWT_BUNDLES: View<JwtBundlesResponse> = View {
     shows_svids: false,
     same: |old, new| same_bundles(old, new, |a, b| a.jwt_authorities == b.jwt_authorities),
     message: |update| JwtBundlesResponse {
-        bundles: all_bundles(update, |bundle| to_jwks(bundle).into_bytes()),
+        bundles: all_bundles(update, |bundle| to_jwks(&bundle.jwt_authorities).into_bytes()),
     },
 };
 

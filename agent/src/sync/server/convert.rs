@@ -87,10 +87,17 @@ pub(super) fn bundle(bundle: types::Bundle) -> Result<Arc<Bundle>, Fault> {
             der: authority.asn1.into(),
             tainted: authority.tainted,
         });
+    let end = |seconds: i64| (seconds != 0).then(|| Timestamp::from_unix_seconds(seconds));
     let jwt_authorities = bundle.jwt_authorities.into_iter().map(|authority| JwtAuthority {
         key_id: authority.key_id.into(),
         public_key: authority.public_key.into(),
-        expires_at: (authority.expires_at != 0).then(|| Timestamp::from_unix_seconds(authority.expires_at)),
+        expires_at: end(authority.expires_at),
+        tainted: authority.tainted,
+    });
+    let wit_authorities = bundle.wit_authorities.into_iter().map(|authority| JwtAuthority {
+        key_id: authority.key_id.into(),
+        public_key: authority.public_key.into(),
+        expires_at: end(authority.expires_at),
         tainted: authority.tainted,
     });
     let hint = u64::try_from(bundle.refresh_hint)
@@ -100,6 +107,7 @@ pub(super) fn bundle(bundle: types::Bundle) -> Result<Arc<Bundle>, Fault> {
         trust_domain,
         x509_authorities: x509_authorities.collect(),
         jwt_authorities: jwt_authorities.collect(),
+        wit_authorities: wit_authorities.collect(),
         refresh_hint: hint.map(Duration::from_secs),
         sequence_number: bundle.sequence_number,
     }))

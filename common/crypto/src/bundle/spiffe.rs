@@ -9,18 +9,19 @@ use credence_identity::{Bundle, JwtAuthority, TrustDomain};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::jwk::{self, Jwk};
 use super::{BundleError, push_unique};
 use crate::json;
+use crate::jwk::{self, Jwk};
 use crate::keys::{PublicKey, PublicKeyKind};
 use crate::x509::Certificate;
 
 const USE_X509: &str = "x509-svid";
 const USE_JWT: &str = "jwt-svid";
+const USE_WIT: &str = "wit-svid";
 
 /// Parses a SPIFFE bundle document (Trust Domain and Bundle, section 4). The trust domain isn't in it: whoever fetched it
 /// knows whose it is. Entries of unknown type or use are skipped, and an empty or useless list is a bundle that trusts
-/// nothing; WIT authorities are skipped too, as no WIT-SVID is issued or verified.
+/// nothing. A `kid` names one key of the document: a WIT authority whose `kid` is taken is skipped (WIT-SVID, 6.1).
 pub fn parse_spiffe(trust_domain: &TrustDomain, document: &[u8]) -> Result<Bundle, BundleError> {
     let document = parse_object(document)?;
     let mut bundle = Bundle::empty(trust_domain.clone());
@@ -40,29 +41,35 @@ pub fn parse_spiffe(trust_domain: &TrustDomain, document: &[u8]) -> Result<Bundl
                 }
             }
             Some(USE_JWT) => {
-                let kid = entry
-                    .get("kid")
-                    .and_then(Value::as_str)
-                    .filter(|kid| !kid.is_empty());
-                if let (Some(kid), Some(key)) = (kid, jwt_key(entry)) {
+                if let (Some(kid), Some(key)) = (key_id(entry), jwt_key(entry)) {
                     push_jwt(&mut bundle.jwt_authorities, jwt_authority(kid, &key));
+                }
+            }
+            Some(USE_WIT) => {
+                if let (Some(kid), Some(key)) = (key_id(entry), jwt_key(entry)) {
+                    push_jwt(&mut bundle.wit_authorities, jwt_authority(kid, &key));
                 }
             }
             _ => {}
         }
     }
+    let taken = |kid: &str| bundle.jwt_authorities.iter().any(|jwt| &*jwt.key_id == kid);
+    bundle.wit_authorities.retain(|wit| !taken(&wit.key_id));
     Ok(bundle)
+}
+
+fn key_id(entry: &Map<String, Value>) -> Option<&str> {
+    entry
+        .get("kid")
+        .and_then(Value::as_str)
+        .filter(|kid| !kid.is_empty())
 }
 
 /// Parses a JWK Set of the Workload API: every key must be usable and have a `kid`, and `use` says nothing.
 pub fn parse_jwks(document: &[u8]) -> Result<Vec<JwtAuthority>, BundleError> {
     let mut authorities = Vec::new();
     for (index, entry) in keys(&parse_object(document)?)?.into_iter().enumerate() {
-        let kid = entry
-            .get("kid")
-            .and_then(Value::as_str)
-            .filter(|kid| !kid.is_empty());
-        let kid = kid.ok_or(BundleError::MissingKeyId(index))?;
+        let kid = key_id(entry).ok_or(BundleError::MissingKeyId(index))?;
         let key = jwt_key(entry).ok_or(BundleError::BadKey(index))?;
         push_jwt(&mut authorities, jwt_authority(kid, &key));
     }
@@ -140,13 +147,17 @@ pub fn to_spiffe_json(bundle: &Bundle) -> String {
             ..Jwk::new(certificate.public_key())?
         })
     });
-    let jwt = jwt_jwks(bundle).map(|jwk| Jwk {
-        key_use: Some(USE_JWT),
-        ..jwk
-    });
+    let used = |key_use| {
+        move |jwk| Jwk {
+            key_use: Some(key_use),
+            ..jwk
+        }
+    };
+    let jwt = token_keys(&bundle.jwt_authorities).map(used(USE_JWT));
+    let wit = token_keys(&bundle.wit_authorities).map(used(USE_WIT));
     let hint = bundle.refresh_hint.unwrap_or_default();
     let document = Document {
-        keys: x509.chain(jwt).collect(),
+        keys: x509.chain(jwt).chain(wit).collect(),
         spiffe_sequence: bundle.sequence_number,
         spiffe_refresh_hint: hint.as_secs().saturating_add(u64::from(hint.subsec_nanos() > 0)),
     };
@@ -157,19 +168,19 @@ pub fn to_spiffe_json(bundle: &Bundle) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// The JWT authorities as a plain JWK Set without `use`, as SPIRE's Workload API has it: widespread libraries refuse a
+/// Authorities of tokens as a plain JWK Set without `use`, as SPIRE's Workload API has it: widespread libraries refuse a
 /// `use` that they don't know.
-pub fn to_jwks(bundle: &Bundle) -> String {
+pub fn to_jwks(authorities: &[JwtAuthority]) -> String {
     let document = Document {
-        keys: jwt_jwks(bundle).collect(),
+        keys: token_keys(authorities).collect(),
         spiffe_sequence: 0,
         spiffe_refresh_hint: 0,
     };
     serde_json::to_string(&document).unwrap_or_default()
 }
 
-fn jwt_jwks(bundle: &Bundle) -> impl Iterator<Item = Jwk> {
-    bundle.jwt_authorities.iter().filter_map(|authority| {
+fn token_keys(authorities: &[JwtAuthority]) -> impl Iterator<Item = Jwk> {
+    authorities.iter().filter_map(|authority| {
         let key = PublicKey::from_spki_der(&authority.public_key).ok()?;
         Some(Jwk {
             kid: Some(authority.key_id.to_string()),

@@ -1,6 +1,7 @@
 //! Tokens of our own and tokens made by hand, one fault each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -155,7 +156,8 @@ fn leeway_is_sixty_seconds() {
 #[test]
 fn the_published_key_has_the_kid_of_the_token() {
     let issuer = Issuer::new(KeyType::EcP256);
-    let published = crate::bundle::parse_jwks(crate::bundle::to_jwks(&issuer.bundle).as_bytes()).unwrap();
+    let published =
+        crate::bundle::parse_jwks(crate::bundle::to_jwks(&issuer.bundle.jwt_authorities).as_bytes()).unwrap();
     let mut bundle = Bundle::empty(id().trust_domain());
     bundle.jwt_authorities = published;
     verify(

@@ -43,7 +43,11 @@ pub(crate) fn to_proto(bundle: &Bundle, mask: &types::BundleMask) -> types::Bund
         } else {
             0
         },
-        wit_authorities: Vec::new(),
+        wit_authorities: if mask.wit_authorities {
+            bundle.wit_authorities.iter().map(wit_to_proto).collect()
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -85,7 +89,18 @@ pub(crate) fn from_proto(message: &types::Bundle) -> Result<Bundle, BundleFault>
             .filter(|seconds| *seconds > 0)
             .map(|seconds| Duration::from_secs(seconds.min(LONGEST_HINT))),
         sequence_number: message.sequence_number,
+        // As SPIRE does: a federated trust domain's tokens of this kind aren't verified anywhere yet.
+        wit_authorities: Vec::new(),
     })
+}
+
+fn wit_to_proto(authority: &JwtAuthority) -> types::WitKey {
+    types::WitKey {
+        public_key: authority.public_key.to_vec(),
+        key_id: authority.key_id.to_string(),
+        expires_at: authority.expires_at.map_or(0, Timestamp::unix_seconds),
+        tainted: authority.tainted,
+    }
 }
 
 /// X.509 authorities of a request. One message may hold several certificates in a row; `tainted` is no caller's to

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 struct Authorities {
     x509: Vec<X509>,
-    jwt: Vec<Jwt>,
+    jwt: Vec<Key>,
+    /// Rows that were written before there were any have none.
+    #[serde(default)]
+    wit: Vec<Key>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -23,7 +26,7 @@ struct X509 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Jwt {
+struct Key {
     key_id: String,
     public_key: String,
     /// Milliseconds since the Unix epoch.
@@ -31,8 +34,12 @@ struct Jwt {
     tainted: bool,
 }
 
-/// Authorities of both kinds.
-pub(super) type Parsed = (Vec<X509Authority>, Vec<JwtAuthority>);
+/// Authorities of each kind.
+pub(super) struct Parsed {
+    pub(super) x509: Vec<X509Authority>,
+    pub(super) jwt: Vec<JwtAuthority>,
+    pub(super) wit: Vec<JwtAuthority>,
+}
 
 pub(super) fn encode(bundle: &Bundle) -> Result<String, serde_json::Error> {
     let x509 = bundle.x509_authorities.iter();
@@ -42,15 +49,16 @@ pub(super) fn encode(bundle: &Bundle) -> Result<String, serde_json::Error> {
             tainted: held.tainted,
         })
         .collect();
-    let jwt = bundle.jwt_authorities.iter().map(|held| Jwt {
+    let key = |held: &JwtAuthority| Key {
         key_id: held.key_id.as_ref().to_owned(),
         public_key: STANDARD.encode(&held.public_key),
         expires_at: held.expires_at.map(Timestamp::unix_millis),
         tainted: held.tainted,
-    });
+    };
     serde_json::to_string(&Authorities {
         x509,
-        jwt: jwt.collect(),
+        jwt: bundle.jwt_authorities.iter().map(key).collect(),
+        wit: bundle.wit_authorities.iter().map(key).collect(),
     })
 }
 
@@ -70,7 +78,7 @@ pub(super) fn decode(text: &str) -> Result<Parsed, String> {
             tainted: authority.tainted,
         })
     });
-    let jwt = held.jwt.into_iter().map(|authority| {
+    let key = |authority: Key| {
         let public_key = bytes(&authority.public_key)?;
         Ok(JwtAuthority {
             key_id: authority.key_id.into(),
@@ -78,9 +86,10 @@ pub(super) fn decode(text: &str) -> Result<Parsed, String> {
             expires_at: authority.expires_at.map(Timestamp::from_unix_millis),
             tainted: authority.tainted,
         })
-    });
-    Ok((
-        x509.collect::<Result<_, String>>()?,
-        jwt.collect::<Result<_, String>>()?,
-    ))
+    };
+    Ok(Parsed {
+        x509: x509.collect::<Result<_, String>>()?,
+        jwt: held.jwt.into_iter().map(key).collect::<Result<_, String>>()?,
+        wit: held.wit.into_iter().map(key).collect::<Result<_, String>>()?,
+    })
 }

@@ -151,12 +151,13 @@ pub(super) fn federation(row: &SqliteRow) -> Result<(EntryId, TrustDomain), Stor
 /// A row of `bundles`.
 pub(super) fn bundle(row: &SqliteRow) -> Result<(Row, Bundle), StoreError> {
     let read = || {
-        let (x509_authorities, jwt_authorities) = bundle_json::decode(text(row, 2)?)?;
+        let authorities = bundle_json::decode(text(row, 2)?)?;
         let refresh_hint: Option<i64> = value(row, 3)?;
         let bundle = Bundle {
             trust_domain: parsed(text(row, 1)?)?,
-            x509_authorities,
-            jwt_authorities,
+            x509_authorities: authorities.x509,
+            jwt_authorities: authorities.jwt,
+            wit_authorities: authorities.wit,
             refresh_hint: refresh_hint.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             // Of a foreign trust domain it may be any number of 64 bits, which SQLite has with a sign only.
             sequence_number: value::<i64>(row, 4)?.cast_unsigned(),
