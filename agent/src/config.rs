@@ -17,9 +17,11 @@ use credence_crypto::KeyType;
 use credence_identity::TrustDomain;
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Section, UnknownKeys, feature_flags, health_checks, log_options, safe_path,
+    Document, Fault, HealthChecks, Section, UnknownKeys, feature_flags, health_checks, key_exchange,
+    log_options, safe_path,
 };
 use credence_runtime::log::LogOptions;
+use credence_runtime::tls::KeyExchange;
 
 use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
@@ -59,6 +61,8 @@ pub struct AgentConfig {
     pub cache: CacheLimits,
     /// How often the server is polled where it can't push.
     pub sync_interval: Duration,
+    /// What is agreed to with the server.
+    pub key_exchange: KeyExchange,
     /// No Workload API is served.
     pub disable_workload_api: bool,
     /// Callers without an identity get bundles.
@@ -201,6 +205,7 @@ fn read_agent(
         workload_key_type,
         cache,
         sync_interval: experimental.sync_interval,
+        key_exchange: experimental.key_exchange,
         disable_workload_api,
         allow_unauthenticated_verifiers,
         allowed_foreign_jwt_claims: claims,
@@ -209,6 +214,7 @@ fn read_agent(
 }
 
 struct Experimental {
+    key_exchange: KeyExchange,
     sync_interval: Duration,
     jwt_cache_hit_timeout: Option<Duration>,
 }
@@ -222,9 +228,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
         "ratelimit",
         "use_sync_authorized_entries",
     ]);
-    if block.boolean("require_pq_kem") == Some(true) {
-        block.refused(&["require_pq_kem"]);
-    }
+    let key_exchange = key_exchange(&block);
     feature_flags(&block);
     let sync_interval = block.duration("sync_interval").unwrap_or(DEFAULT_SYNC_INTERVAL);
     if sync_interval.is_zero() {
@@ -241,6 +245,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     Experimental {
         sync_interval,
         jwt_cache_hit_timeout,
+        key_exchange,
     }
 }
 

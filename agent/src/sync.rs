@@ -22,6 +22,7 @@ use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, TrustDomain};
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::supervisor::Supervisor;
+use credence_runtime::tls::KeyExchange;
 use tokio::sync::{mpsc, watch};
 
 pub use bootstrap::BootstrapError;
@@ -65,6 +66,8 @@ pub struct SyncPlan {
     pub interval: Duration,
     /// The type of the workloads' keys: SPIRE's `workload_x509_svid_key_type`.
     pub key_type: KeyType,
+    /// What is agreed to with the server: SPIRE's `require_pq_kem`.
+    pub key_exchange: KeyExchange,
     /// How much is cached.
     pub limits: CacheLimits,
     /// The version that the server is told.
@@ -103,6 +106,7 @@ pub async fn start(
         trust_domain: plan.trust_domain,
         bundle: watch::channel(Arc::new(unknown)).1,
         clock: clock.clone(),
+        key_exchange: plan.key_exchange,
     };
     let beginning = Beginning {
         connector: connector.clone(),

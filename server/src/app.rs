@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::clock::{Clock, StepWatch};
-use credence_runtime::config::HealthChecks;
+use credence_runtime::config::{Document, HealthChecks, Reconfigurable, reconfigure_on_signal};
 use credence_runtime::fs::{FsError, bind_unix, ensure_dir, refuse_foreign_tmp};
 use credence_runtime::grpc::accept_tls;
 use credence_runtime::health::serve_health;
@@ -27,10 +27,10 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::api::{Context, Limits, Refusals, Services};
-use crate::attestor::x509pop::{X509Pop, X509PopConfig};
+use crate::attestor::x509pop::{self, X509Pop, X509PopConfig};
 use crate::attestor::{Attestors, NodeAttestor};
 use crate::ca::{self, Authority, AuthorityError};
-use crate::config::Operations;
+use crate::config::{Operations, x509pop_from};
 use crate::keymanager::KeyManager;
 use crate::registry::{self, NodePruning, OpenError, Registry};
 use crate::store::{SqliteOptions, SqliteStore, StoreError};
@@ -98,6 +98,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Signals can't be received.
+    #[error("unable to listen for signals")]
+    Signals(#[source] io::Error),
     /// The health endpoint's address means nothing, or can't be had.
     #[error("unable to serve health checks on {address}")]
     Health {
@@ -154,15 +157,24 @@ pub async fn start(
         server_svid.clone(),
         bundles(registry.clone(), trust_domain.clone(), &plan.admin_ids),
         Arc::clone(&clock),
+        plan.operations.key_exchange,
     )?;
     let mut attestors: Vec<Arc<dyn NodeAttestor>> = Vec::new();
+    let mut plugins = Vec::new();
     if let Some(config) = plan.x509pop {
-        attestors.push(Arc::new(X509Pop::new(
+        let (own, bundles) = (trust_domain.clone(), registry.clone());
+        let attestor = X509Pop::new(
             trust_domain.clone(),
             config,
+            Arc::new(move || bundles.read().bundle(&own).cloned()),
             Arc::clone(&clock),
-        )));
+        );
+        if let Some(file) = &plan.operations.x509pop_file {
+            plugins.push(reconfigurable(&attestor, file));
+        }
+        attestors.push(Arc::new(attestor));
     }
+    reconfigure_on_signal(plugins, supervisor).map_err(StartError::Signals)?;
     let context = Arc::new(Context {
         trust_domain: trust_domain.clone(),
         registry,
@@ -200,7 +212,7 @@ pub async fn start(
         trust_domain,
         admin_ids: plan.admin_ids,
     };
-    let incoming = accept_tls(listener, tls, supervisor);
+    let incoming = accept_tls(listener, tls, plan.operations.trusted_proxies, supervisor);
     let stop = supervisor.token();
     supervisor.spawn_graceful(
         "tcp-server",
@@ -215,6 +227,16 @@ pub async fn start(
         socket: plan.socket,
         health,
     })
+}
+
+/// x509pop follows its data file.
+fn reconfigurable(attestor: &X509Pop, file: &Path) -> Reconfigurable {
+    let attestor = attestor.clone();
+    let apply = move |document: &Document| {
+        attestor.configure(x509pop_from(document)?);
+        Ok(())
+    };
+    Reconfigurable::new("NodeAttestor", x509pop::TYPE, file, Box::new(apply))
 }
 
 /// The bundles that TLS callers are verified by: the own trust domain's, and those of foreign admins.

@@ -9,6 +9,7 @@ pub mod join_token;
 pub mod x509pop;
 
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use credence_identity::{Selector, SpiffeId};
@@ -67,12 +68,13 @@ pub trait NodeAttestor: Debug + Send + Sync {
     /// The type by which an agent asks for it, and the type of its selectors.
     fn name(&self) -> &'static str;
 
-    /// The first step after the agent's attestation data.
+    /// The first step after the agent's attestation data; `client` is the address it comes from, unknown on the Unix
+    /// socket.
     ///
     /// # Errors
     ///
     /// [`AttestError`], which ends the attestation.
-    fn attest(&self, payload: &[u8]) -> Result<Step, AttestError>;
+    fn attest(&self, payload: &[u8], client: Option<IpAddr>) -> Result<Step, AttestError>;
 }
 
 /// The configured attestors.

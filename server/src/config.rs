@@ -26,7 +26,7 @@ use crate::ca::Settings as CaSettings;
 use crate::registry::Settings as RegistrySettings;
 use crate::store::SqliteOptions;
 pub use operations::Operations;
-pub use plugins::KeyManagerConfig;
+pub use plugins::{KeyManagerConfig, x509pop_from};
 
 /// Something that doesn't keep the server from starting.
 pub type Warning = Fault;
@@ -168,7 +168,10 @@ fn read_server(
         key_manager: plugins.key_manager?,
         x509pop: plugins.x509pop,
         health_checks,
-        operations,
+        operations: Operations {
+            x509pop_file: plugins.x509pop_file,
+            ..operations
+        },
     })
 }
 

@@ -125,6 +125,7 @@ impl Plan {
                 state: Arc::new(StateFile::open(&config.data_dir)?),
                 interval: config.sync_interval,
                 key_type: config.workload_key_type,
+                key_exchange: config.key_exchange,
                 limits: config.cache,
                 version: VERSION,
             },

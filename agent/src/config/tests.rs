@@ -197,10 +197,6 @@ fn what_is_required_and_what_excludes_what() {
             "sync_interval: must be greater than zero",
         ),
         (
-            "experimental { require_pq_kem = true }",
-            "require_pq_kem: not supported",
-        ),
-        (
             "jion_token = \"x\"",
             "agent.conf:2:1: unknown key \"jion_token\" in agent; did you mean \"join_token\"?",
         ),

@@ -8,7 +8,7 @@ use credence_identity::{Bundle, SpiffeId, TrustDomain};
 use credence_runtime::clock::Clock;
 use credence_runtime::grpc::{ConnectError, connect_tls_lazy};
 use credence_runtime::tls::{
-    BundleLookup, RecordedChain, TlsError, client_config, client_config_that_trusts_anyone,
+    BundleLookup, KeyExchange, RecordedChain, TlsError, client_config, client_config_that_trusts_anyone,
 };
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -40,6 +40,8 @@ pub(crate) struct Connector {
     /// By which the server is judged, at each handshake.
     pub(crate) bundle: watch::Receiver<Arc<Bundle>>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What is agreed to with the server.
+    pub(crate) key_exchange: KeyExchange,
 }
 
 impl Connect for Connector {
@@ -53,6 +55,7 @@ impl Connect for Connector {
             expected,
             bundles,
             self.clock.clone(),
+            self.key_exchange,
         )?;
         Ok(connect_tls_lazy(&self.address.host, self.address.port, config)?)
     }
@@ -61,7 +64,8 @@ impl Connect for Connector {
 /// A channel to whoever answers, for the very first contact under `insecure_bootstrap`.
 pub(crate) fn channel_to_anyone(
     address: &ServerAddress,
+    key_exchange: KeyExchange,
 ) -> Result<(Channel, RecordedChain), ConnectionError> {
-    let (config, recorded) = client_config_that_trusts_anyone()?;
+    let (config, recorded) = client_config_that_trusts_anyone(key_exchange)?;
     Ok((connect_tls_lazy(&address.host, address.port, config)?, recorded))
 }

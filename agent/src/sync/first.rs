@@ -142,7 +142,7 @@ impl Beginning {
     /// its own bundle and has the right name is no proof, but shows a wrong address.
     async fn believe_anyone(&self) -> Result<Arc<Bundle>, Failure> {
         tracing::warn!("Insecure bootstrap enabled; skipping server certificate verification");
-        let (channel, shown) = channel_to_anyone(&self.connector.address)?;
+        let (channel, shown) = channel_to_anyone(&self.connector.address, self.connector.key_exchange)?;
         let bundle = bundle_over(channel)
             .await
             .map_err(|error| Failure::attestation(error.into()))?;

@@ -10,7 +10,7 @@ use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
 use credence_crypto::{PrivateKey, Signer};
 use credence_identity::{SelectorSet, SpiffeId};
 use credence_runtime::supervisor::TaskFailure;
-use credence_server::attestor::x509pop::{PathTemplate, X509PopConfig};
+use credence_server::attestor::x509pop::X509PopConfig;
 use tokio::time::timeout;
 
 use super::*;
@@ -224,12 +224,7 @@ async fn an_evicted_agent_that_can_attest_again_does_and_goes_on() {
         not_after: START + 9 * hour,
     };
     let leaf = ca.sign_svid(&leaf).unwrap();
-    let lab = Lab::with(Some(X509PopConfig {
-        roots: vec![ca.certificate().clone()],
-        path: PathTemplate::default(),
-        max_intermediates: 4,
-    }))
-    .await;
+    let lab = Lab::with(Some(X509PopConfig::external(vec![ca.certificate().clone()]))).await;
     let attestor = X509Pop {
         private_key_path: lab.path("key.pem"),
         certificate_path: lab.path("certificate.pem"),

@@ -7,6 +7,7 @@ pub mod hcl;
 
 mod env;
 mod plugins;
+mod reconfigure;
 mod report;
 mod section;
 mod shared;
@@ -20,9 +21,10 @@ use std::sync::Arc;
 
 pub use env::expand;
 pub use plugins::{each_plugin, missing_plugin};
+pub use reconfigure::{Apply, Reconfigurable, reconfigure_on_signal};
 pub use report::{Fault, Place, Report};
 pub use section::{Located, Section, UnknownKeys};
-pub use shared::{HealthChecks, feature_flags, health_checks, log_options, safe_path};
+pub use shared::{HealthChecks, feature_flags, health_checks, key_exchange, log_options, safe_path};
 pub use telemetry::{
     OtlpConfig, PrometheusConfig, PrometheusTls, Selection, TelemetryConfig, TlsCertificate, TlsReaders,
     telemetry,
@@ -48,19 +50,8 @@ impl Document {
     /// # Errors
     /// One [`Fault`]: the file can't be read (in Go's words, which scripts look for), is too large or not well-formed.
     pub fn load(path: &Path, env: Option<EnvLookup<'_>>) -> Result<Self, Fault> {
-        let name: Arc<str> = path.display().to_string().into();
-        let whole = |message: String| Fault::new(Place::file(&name), message);
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(MAX_SIZE).unwrap_or(u64::MAX) + 1;
-        File::open(path)
-            .map_err(|error| whole(format!("open {name}: {}", go_words(&error))))?
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(|error| whole(format!("read {name}: {}", go_words(&error))))?;
-        if bytes.len() > MAX_SIZE {
-            return Err(whole(format!("the file has more than {MAX_SIZE} bytes")));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8".to_owned()))?;
+        let name = path.display().to_string();
+        let text = read_text(path)?;
         match env {
             Some(lookup) => Self::parse(&name, &expand(&text, lookup)),
             None => Self::parse(&name, &text),
@@ -123,6 +114,26 @@ impl Document {
     pub fn root<'a>(&'a self, report: &'a Report) -> Section<'a> {
         Section::root(&self.file, &self.body, report)
     }
+}
+
+/// The text of a file of bounded size.
+///
+/// # Errors
+/// As [`Document::load`].
+pub fn read_text(path: &Path) -> Result<String, Fault> {
+    let name: Arc<str> = path.display().to_string().into();
+    let whole = |message: String| Fault::new(Place::file(&name), message);
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_SIZE).unwrap_or(u64::MAX) + 1;
+    File::open(path)
+        .map_err(|error| whole(format!("open {name}: {}", go_words(&error))))?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| whole(format!("read {name}: {}", go_words(&error))))?;
+    if bytes.len() > MAX_SIZE {
+        return Err(whole(format!("the file has more than {MAX_SIZE} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8".to_owned()))
 }
 
 /// The texts of the errors that scripts look for, as Go prints them.

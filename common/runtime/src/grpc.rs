@@ -8,8 +8,10 @@ pub mod connect;
 pub mod request_id;
 pub mod status;
 
+mod proxy;
 mod socket;
 
 pub use accept::{ConnectInfo, TlsConnection, VerifiedPeer, accept_tls};
 pub use connect::{ConnectError, connect_tls, connect_tls_lazy, connect_unix, connect_unix_lazy};
+pub use proxy::{NoNetwork, TrustedProxies};
 pub use request_id::{REQUEST_ID, RequestId};

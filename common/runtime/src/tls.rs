@@ -1,7 +1,7 @@
 //! TLS between SPIFFE peers: own certificate from a live SVID, peers judged by live bundles.
 //!
 //! Owns the rustls configurations; nothing else sets one up. Verification itself is `credence_crypto`'s. Invariants:
-//! TLS 1.2 or 1.3, ALPN `h2`, X25519MLKEM768 preferred; no session is ever resumed, so no peer outlives its certificate;
+//! TLS 1.2 or 1.3, ALPN `h2`, X25519MLKEM768 preferred, or required; no session is ever resumed, so no peer outlives its certificate;
 //! a connection that was made keeps its certificate, the next one shows the SVID of that moment.
 
 mod bootstrap;
@@ -16,10 +16,11 @@ use std::sync::{Arc, OnceLock};
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, SpiffeId, TrustDomain};
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, ServerConfig};
+use rustls::{CertificateError, ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -31,6 +32,17 @@ use verify::{AnyMember, ExpectedServer};
 
 /// The bundle of a trust domain at this moment, if peers of it are to be accepted.
 pub type BundleLookup = Arc<dyn Fn(&TrustDomain) -> Option<Arc<Bundle>> + Send + Sync>;
+
+/// Which key exchanges are agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyExchange {
+    /// X25519MLKEM768 before all others, and classic ones with peers that have none like it.
+    #[default]
+    Any,
+    /// Only those whose recordings a quantum computer of tomorrow can't open (`require_pq_kem`): ML-KEM together with a
+    /// classic one, over TLS 1.3.
+    QuantumSafe,
+}
 
 /// A TLS configuration that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +64,10 @@ pub fn server_config(
     own: watch::Receiver<Arc<X509SvidKey>>,
     bundles: BundleLookup,
     clock: Arc<dyn Clock>,
+    key_exchange: KeyExchange,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+    let mut config = ServerConfig::builder_with_provider(key_exchange.provider())
+        .with_protocol_versions(key_exchange.versions())
         .map_err(TlsError::Configuration)?
         .with_client_cert_verifier(Arc::new(AnyMember::new(bundles, clock)))
         .with_cert_resolver(Arc::new(OwnCertificate::new(own)?));
@@ -73,10 +86,11 @@ pub fn client_config(
     expected: SpiffeId,
     bundles: BundleLookup,
     clock: Arc<dyn Clock>,
+    key_exchange: KeyExchange,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let verifier = Arc::new(ExpectedServer::new(expected, bundles, clock));
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+    let builder = ClientConfig::builder_with_provider(key_exchange.provider())
+        .with_protocol_versions(key_exchange.versions())
         .map_err(TlsError::Configuration)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
@@ -91,10 +105,12 @@ pub fn client_config(
 ///
 /// # Errors
 /// [`TlsError::Configuration`].
-pub fn client_config_that_trusts_anyone() -> Result<(Arc<ClientConfig>, RecordedChain), TlsError> {
+pub fn client_config_that_trusts_anyone(
+    key_exchange: KeyExchange,
+) -> Result<(Arc<ClientConfig>, RecordedChain), TlsError> {
     let recorded = RecordedChain::default();
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+    let config = ClientConfig::builder_with_provider(key_exchange.provider())
+        .with_protocol_versions(key_exchange.versions())
         .map_err(TlsError::Configuration)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(recorded.clone()))
@@ -128,6 +144,33 @@ fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = Resumption::disabled();
     Arc::new(config)
+}
+
+impl KeyExchange {
+    fn provider(self) -> Arc<CryptoProvider> {
+        static QUANTUM_SAFE: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+        match self {
+            Self::Any => provider(),
+            Self::QuantumSafe => QUANTUM_SAFE
+                .get_or_init(|| {
+                    Arc::new(CryptoProvider {
+                        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::SECP256R1MLKEM768],
+                        ..aws_lc_rs::default_provider()
+                    })
+                })
+                .clone(),
+        }
+    }
+
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static ANY: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        // TLS 1.2 knows no quantum-safe key exchange.
+        static NEWEST: [&SupportedProtocolVersion; 1] = [&TLS13];
+        match self {
+            Self::Any => &ANY,
+            Self::QuantumSafe => &NEWEST,
+        }
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

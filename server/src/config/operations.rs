@@ -1,12 +1,22 @@
 //! Keys about how the server is run: what only some operators switch on.
 
-use credence_runtime::config::{Section, UnknownKeys, feature_flags};
+use std::path::PathBuf;
+
+use credence_runtime::config::{Section, UnknownKeys, feature_flags, key_exchange};
+use credence_runtime::grpc::TrustedProxies;
+use credence_runtime::tls::KeyExchange;
 
 /// What an operator may switch on; nothing of it by default.
 #[derive(Debug, Clone, Default)]
 pub struct Operations {
     /// `experimental.agent_spiffe_id_as_selector`: each node gets its own ID as a selector.
     pub agent_id_as_selector: bool,
+    /// `proxy_protocol_trusted_cidrs`: whose word on a client's address is taken.
+    pub trusted_proxies: TrustedProxies,
+    /// `experimental.require_pq_kem`: what the TCP endpoint agrees to.
+    pub key_exchange: KeyExchange,
+    /// `plugin_data_file` of x509pop, read again at SIGUSR1.
+    pub x509pop_file: Option<PathBuf>,
 }
 
 pub(super) fn read(server: &Section<'_>) -> Operations {
@@ -19,7 +29,7 @@ pub(super) fn read(server: &Section<'_>) -> Operations {
         "profiling_freq",
         "profiling_names",
     ]);
-    server.refused(&["proxy_protocol_trusted_cidrs"]);
+    let trusted_proxies = trusted_proxies(server);
     // Calls that nobody records must not look recorded.
     if server.boolean("audit_log_enabled") == Some(true) {
         server.refused(&["audit_log_enabled"]);
@@ -31,12 +41,29 @@ pub(super) fn read(server: &Section<'_>) -> Operations {
     event_cache(&experimental);
     experimental.without_effect(&["wit_key_type", "wit_issuer", "named_pipe_name"]);
     experimental.refused(&["auth_opa_policy_engine"]);
-    if experimental.boolean("require_pq_kem") == Some(true) {
-        experimental.refused(&["require_pq_kem"]);
-    }
+    let key_exchange = key_exchange(&experimental);
     feature_flags(&experimental);
     experimental.finish(UnknownKeys::Warn);
-    Operations { agent_id_as_selector }
+    Operations {
+        agent_id_as_selector,
+        trusted_proxies,
+        key_exchange,
+        x509pop_file: None,
+    }
+}
+
+fn trusted_proxies(server: &Section<'_>) -> TrustedProxies {
+    let mut trusted = TrustedProxies::default();
+    for cidr in server.strings("proxy_protocol_trusted_cidrs") {
+        if let Err(error) = trusted.add(&cidr.value) {
+            let message = format!(
+                "invalid proxy_protocol_trusted_cidrs value {:?}: {error}",
+                cidr.value
+            );
+            server.report().fault(cidr.place, message);
+        }
+    }
+    trusted
 }
 
 /// SPIRE's cache of the database. All is in memory here, and changes with the database.

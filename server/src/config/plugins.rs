@@ -4,13 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use credence_crypto::x509::Certificate;
-use credence_runtime::config::{Located, Section, UnknownKeys, each_plugin, missing_plugin};
+use credence_runtime::config::{
+    Document, Fault, Located, Report, Section, UnknownKeys, each_plugin, missing_plugin,
+};
 
-use crate::attestor::x509pop::{PathTemplate, X509PopConfig};
+use crate::attestor::x509pop::{PathTemplate, Trust, X509PopConfig};
 use crate::store::SqliteOptions;
-
-/// SPIRE's default of x509pop's `max_intermediates`.
-const MAX_INTERMEDIATES: usize = 4;
 
 /// Where the authorities' keys live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +28,7 @@ pub(super) struct Plugins {
     pub(super) data_store: Option<SqliteOptions>,
     pub(super) key_manager: Option<KeyManagerConfig>,
     pub(super) x509pop: Option<X509PopConfig>,
+    pub(super) x509pop_file: Option<PathBuf>,
 }
 
 pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
@@ -41,6 +41,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
         data_store: None,
         key_manager: None,
         x509pop: None,
+        x509pop_file: None,
     };
     let stores = each_plugin(
         &plugins,
@@ -77,6 +78,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
         &mut |name, data| match name.value.as_str() {
             "join_token" => data.finish(UnknownKeys::Warn),
             "x509pop" => {
+                read.x509pop_file = data.whole_file().map(PathBuf::from);
                 read.x509pop = x509pop(&data);
                 data.finish(UnknownKeys::Fatal);
             }
@@ -148,16 +150,74 @@ fn sqlite(data: &Section<'_>) -> Option<SqliteOptions> {
 }
 
 fn x509pop(data: &Section<'_>) -> Option<X509PopConfig> {
-    data.without_effect(&["max_rsa_key_size"]);
-    match data.string("mode").as_deref() {
-        None | Some("external_pki") => {}
-        Some("spiffe") => data.fault("mode", "\"spiffe\" is not supported by this version"),
-        Some(_) => data.fault("mode", "must be \"external_pki\" or \"spiffe\""),
+    let paths = ca_bundle_paths(data);
+    let prefix = svid_prefix(data);
+    let trust = match data.string("mode").as_deref() {
+        None | Some("external_pki") => {
+            if paths.is_empty() {
+                data.fault(
+                    "ca_bundle_path",
+                    "one of ca_bundle_path and ca_bundle_paths must be configured",
+                );
+            }
+            Trust::Authorities(authorities(data, paths))
+        }
+        Some("spiffe") => {
+            if !paths.is_empty() {
+                data.fault(
+                    "mode",
+                    "you can not use ca_bundle_path or ca_bundle_paths in spiffe mode",
+                );
+            }
+            Trust::OwnSvids { prefix }
+        }
+        Some(_) => {
+            data.fault("mode", "can only be either \"spiffe\" or \"external_pki\"");
+            Trust::OwnSvids { prefix }
+        }
+    };
+    let defaults = X509PopConfig::of(trust);
+    let most = |key, default| match data.number::<usize>(key) {
+        Some(0) => {
+            data.fault(key, "must be greater than 0");
+            default
+        }
+        other => other.unwrap_or(default),
+    };
+    let path = match data.string("agent_path_template") {
+        None => defaults.path,
+        Some(text) => PathTemplate::parse(&text)
+            .map_err(|error| data.fault("agent_path_template", error))
+            .unwrap_or(defaults.path),
+    };
+    Some(X509PopConfig {
+        trust: defaults.trust,
+        path,
+        max_intermediates: most("max_intermediates", defaults.max_intermediates),
+        max_rsa_bits: most("max_rsa_key_size", defaults.max_rsa_bits),
+        verify_client_ip: data.boolean("verify_client_ip").unwrap_or(false),
+    })
+}
+
+/// By the name that SPIRE reads, or else by the one in its documentation; with a slash at the end, and the empty text
+/// means any path.
+fn svid_prefix(data: &Section<'_>) -> String {
+    let key = if data.has("spiffe_prefix") {
+        "spiffe_prefix"
+    } else {
+        "svid_prefix"
+    };
+    let mut prefix = match data.string(key) {
+        None if !data.has(key) => "/spire-exchange".to_owned(),
+        other => other.unwrap_or_default(),
+    };
+    if !prefix.ends_with('/') {
+        prefix.push('/');
     }
-    data.without_effect(&["spiffe_prefix", "svid_prefix"]);
-    if data.boolean("verify_client_ip") == Some(true) {
-        data.refused(&["verify_client_ip"]);
-    }
+    prefix
+}
+
+fn ca_bundle_paths(data: &Section<'_>) -> Vec<Located<String>> {
     let mut paths = data.strings("ca_bundle_paths");
     if let Some(path) = data.string("ca_bundle_path") {
         if !paths.is_empty() {
@@ -168,12 +228,10 @@ fn x509pop(data: &Section<'_>) -> Option<X509PopConfig> {
             place: data.place_of("ca_bundle_path"),
         });
     }
-    if paths.is_empty() {
-        data.fault(
-            "ca_bundle_path",
-            "one of ca_bundle_path and ca_bundle_paths must be configured",
-        );
-    }
+    paths
+}
+
+fn authorities(data: &Section<'_>, paths: Vec<Located<String>>) -> Vec<Certificate> {
     let mut roots = Vec::new();
     for path in paths {
         match read_certificates(Path::new(&path.value)) {
@@ -184,18 +242,19 @@ fn x509pop(data: &Section<'_>) -> Option<X509PopConfig> {
             ),
         }
     }
-    let max_intermediates = data.number("max_intermediates").unwrap_or(MAX_INTERMEDIATES);
-    let path = match data.string("agent_path_template") {
-        None => PathTemplate::default(),
-        Some(text) => PathTemplate::parse(&text)
-            .map_err(|error| data.fault("agent_path_template", error))
-            .unwrap_or_default(),
-    };
-    Some(X509PopConfig {
-        roots,
-        path,
-        max_intermediates,
-    })
+    roots
+}
+
+/// Reads x509pop's data file again, while the server runs.
+///
+/// # Errors
+/// All faults at once.
+pub fn x509pop_from(document: &Document) -> Result<X509PopConfig, Vec<Fault>> {
+    let report = Report::new();
+    let data = document.root(&report);
+    let config = x509pop(&data);
+    data.finish(UnknownKeys::Fatal);
+    report.finish("x509pop", config).map(|(config, _)| config)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<Certificate>, String> {

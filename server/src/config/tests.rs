@@ -4,8 +4,10 @@ use credence_crypto::x509::{CaSubject, X509Ca};
 use credence_crypto::{KeyType, PrivateKey};
 use credence_identity::Timestamp;
 use credence_runtime::log::{Format, Level};
+use credence_runtime::tls::KeyExchange;
 
 use super::*;
+use crate::attestor::x509pop::{PathTemplate, Trust};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -172,7 +174,7 @@ fn every_fault_at_once_with_its_line() {
     let faults = read_with(
         "server {\n trust_domain = \"Not Valid\"\n bind_address = \"no host\"\n bind_port = 8081\n ca_key_type = \"dsa\"\n ca_ttl = \"0s\"\n \
          log_level = \"LOUD\"\n log_format = \"xml\"\n admin_ids = [\"x\"]\n trust_domian = 1\n ratelimit { signing = true sining = 1 }\n \
-         proxy_protocol_trusted_cidrs = [\"10.0.0.0/8\"] audit_log_enabled = 1\n experimental { auth_opa_policy_engine {} require_pq_kem = true feature_flags = [\"x\"] }\n}\nsrever {}\n",
+         proxy_protocol_trusted_cidrs = [\"10.0.0.0/88\"] audit_log_enabled = 1\n experimental { auth_opa_policy_engine {} require_pq_kem = true feature_flags = [\"x\"] }\n}\nsrever {}\n",
         &ServerOverrides::default(),
     )
     .unwrap_err();
@@ -204,20 +206,16 @@ fn every_fault_at_once_with_its_line() {
             "unknown key \"sining\" in server.ratelimit; did you mean \"signing\"?",
         ),
         (
-            "server.conf:12:2",
-            "server.proxy_protocol_trusted_cidrs: not supported by this version",
+            "server.conf:12:34",
+            "invalid proxy_protocol_trusted_cidrs value \"10.0.0.0/88\": invalid CIDR address: 10.0.0.0/88",
         ),
         (
-            "server.conf:12:48",
+            "server.conf:12:49",
             "server.audit_log_enabled: not supported by this version",
         ),
         (
             "server.conf:13:17",
             "server.experimental.auth_opa_policy_engine: not supported",
-        ),
-        (
-            "server.conf:13:43",
-            "server.experimental.require_pq_kem: not supported",
         ),
         ("server.conf:13:82", "unknown feature flag \"x\""),
         (
@@ -230,7 +228,7 @@ fn every_fault_at_once_with_its_line() {
             .any(|fault| fault.starts_with(&format!("{place}: ")) && fault.contains(part));
         assert!(found, "{place} {part} is not in {faults:#?}");
     }
-    assert_eq!(faults.len(), 17, "{faults:#?}");
+    assert_eq!(faults.len(), 16, "{faults:#?}");
 }
 
 #[test]
@@ -308,6 +306,20 @@ fn times_without_effect_are_read_all_the_same() {
         );
     }
     assert_eq!(warnings.len(), 3, "{warnings:#?}");
+}
+
+#[test]
+fn what_an_operator_switches_on_is_read() {
+    let (config, warnings) = read(
+        "proxy_protocol_trusted_cidrs = [\"10.0.0.0/8\", \"fd00::/8\"] experimental { require_pq_kem = true }",
+    )
+    .unwrap();
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(config.operations.key_exchange, KeyExchange::QuantumSafe);
+    assert!(!config.operations.trusted_proxies.is_empty());
+    let (config, _) = read("experimental { require_pq_kem = false }").unwrap();
+    assert_eq!(config.operations.key_exchange, KeyExchange::Any);
+    assert!(config.operations.trusted_proxies.is_empty());
 }
 
 /// What SPIRE's suite spire-server-cli looks for in what `validate` says.
@@ -435,7 +447,27 @@ fn x509pop_reads_its_authorities() {
     };
     let good = format!("ca_bundle_path = \"{}\" max_intermediates = 2", path.display());
     let x509pop = pop(&good).unwrap().0.x509pop.unwrap();
-    assert_eq!((x509pop.roots.len(), x509pop.max_intermediates), (1, 2));
+    assert!(matches!(&x509pop.trust, Trust::Authorities(roots) if roots.len() == 1));
+    assert_eq!((x509pop.max_intermediates, x509pop.max_rsa_bits), (2, 8192));
+    for (data, prefix) in [
+        ("mode = \"spiffe\"", "/spire-exchange/"),
+        ("mode = \"spiffe\" svid_prefix = \"/hosts\"", "/hosts/"),
+        (
+            "mode = \"spiffe\" spiffe_prefix = \"\" verify_client_ip = true",
+            "/",
+        ),
+    ] {
+        let config = pop(data).unwrap().0.x509pop.unwrap();
+        let want = Trust::OwnSvids {
+            prefix: prefix.to_owned(),
+        };
+        assert_eq!(
+            (config.trust, config.path),
+            (want, PathTemplate::svid_path()),
+            "{data}"
+        );
+        assert_eq!(config.verify_client_ip, data.contains("verify_client_ip"));
+    }
     for (data, part) in [
         ("", "one of ca_bundle_path and ca_bundle_paths must be configured"),
         (
@@ -444,7 +476,7 @@ fn x509pop_reads_its_authorities() {
         ),
         (
             &format!("{good} mode = \"spiffe\""),
-            "mode: \"spiffe\" is not supported",
+            "you can not use ca_bundle_path or ca_bundle_paths in spiffe mode",
         ),
         (
             &format!("{good} agent_path_template = \"/{{{{ .Nope }}}}\""),
@@ -452,9 +484,10 @@ fn x509pop_reads_its_authorities() {
         ),
         (&format!("{good} ca_bundel = 1"), "unknown key \"ca_bundel\""),
         (
-            &format!("{good} verify_client_ip = true"),
-            "verify_client_ip: not supported",
+            &format!("{good} max_rsa_key_size = 0"),
+            "max_rsa_key_size: must be greater than 0",
         ),
+        (&format!("{good} mode = \"x\""), "can only be either"),
     ] {
         let faults = pop(data).unwrap_err();
         assert!(

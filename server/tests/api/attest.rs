@@ -13,7 +13,7 @@ use credence_proto::spire::api::server::entry::v1 as entry_pb;
 use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::types;
 use credence_proto::spire::api::types::permission_denied_details::Reason;
-use credence_server::attestor::x509pop::{PathTemplate, X509PopConfig};
+use credence_server::attestor::x509pop::X509PopConfig;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -479,11 +479,7 @@ async fn x509pop_attests_again_and_again_and_never_renews() {
     let root = credence_crypto::x509::Certificate::from_der(&machines.bundle().await.x509_authorities[0].der)
         .unwrap();
     let lab = Lab::start_with(|plan| {
-        let config = X509PopConfig {
-            roots: vec![root],
-            path: PathTemplate::default(),
-            max_intermediates: 4,
-        };
+        let config = X509PopConfig::external(vec![root]);
         plan.x509pop = Some(config);
     })
     .await;

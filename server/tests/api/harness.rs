@@ -25,7 +25,7 @@ use credence_runtime::clock::ManualClock;
 use credence_runtime::grpc::{connect_tls, connect_unix, status};
 use credence_runtime::log::{LogOptions, layer_writing_to};
 use credence_runtime::supervisor::Supervisor;
-use credence_runtime::tls::client_config;
+use credence_runtime::tls::{KeyExchange, client_config};
 use credence_server::app::{Bound, Plan, start};
 use credence_server::ca;
 use credence_server::config::Operations;
@@ -109,7 +109,14 @@ impl Lab {
         let bundle = Arc::new(self.bundle().await);
         let lookup =
             Arc::new(move |name: &TrustDomain| (*name == bundle.trust_domain).then(|| bundle.clone()));
-        let config = client_config(own, id("/spire/server"), lookup, self.clock.clone()).unwrap();
+        let config = client_config(
+            own,
+            id("/spire/server"),
+            lookup,
+            self.clock.clone(),
+            KeyExchange::Any,
+        )
+        .unwrap();
         connect_tls("127.0.0.1", self.bound.tcp.port(), config)
             .await
             .unwrap()

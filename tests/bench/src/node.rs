@@ -16,7 +16,7 @@ use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use credence_proto::spire::api::types::{AttestationData, Bundle};
 use credence_runtime::clock::SystemClock;
 use credence_runtime::grpc::connect::connect_tls;
-use credence_runtime::tls::{BundleLookup, client_config};
+use credence_runtime::tls::{BundleLookup, KeyExchange, client_config};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -102,6 +102,6 @@ async fn channel(
     let bundles: BundleLookup =
         Arc::new(move |name| (*name == known.trust_domain).then(|| Arc::clone(&known)));
     let own = svid.map(|svid| watch::Sender::new(svid).subscribe());
-    let config = client_config(own, server, bundles, Arc::new(SystemClock))?;
+    let config = client_config(own, server, bundles, Arc::new(SystemClock), KeyExchange::Any)?;
     Ok(connect_tls("127.0.0.1", field.lab.port(), config).await?)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use credence_runtime::tls::KeyExchange;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -43,6 +44,7 @@ impl Poller {
             trust_domain: trust_domain(),
             bundle: own_bundle.clone(),
             clock: lab.clock.clone(),
+            key_exchange: KeyExchange::Any,
         };
         let server = Server::new(connector, agent.synced.svid.borrow().clone(), refusals).unwrap();
         let issuer = Arc::new(ServerJwtIssuer(server.clone()));

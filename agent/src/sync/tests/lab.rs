@@ -14,6 +14,7 @@ use credence_proto::spire::api::types;
 use credence_runtime::clock::ManualClock;
 use credence_runtime::grpc::connect_unix_lazy;
 use credence_runtime::log::{LogOptions, layer_writing_to};
+use credence_runtime::tls::KeyExchange;
 use credence_server::app::{Plan, start};
 use credence_server::attestor::x509pop::X509PopConfig;
 use credence_server::ca;
@@ -196,6 +197,7 @@ impl Lab {
             state: Arc::new(StateFile::open(&self.folder.path().join(data)).unwrap()),
             interval: Duration::from_secs(5),
             key_type: KeyType::EcP256,
+            key_exchange: KeyExchange::Any,
             limits: CacheLimits::default(),
             version: "1.2.3-test",
         }

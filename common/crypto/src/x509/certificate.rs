@@ -1,6 +1,7 @@
 //! One certificate, parsed strictly (RFC 5280, 4.1).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use credence_identity::{SpiffeId, Timestamp};
@@ -219,6 +220,11 @@ impl Certificate {
     /// The DNS names, in order, unchecked.
     pub fn dns_names(&self) -> &[String] {
         &self.0.extensions.dns_names
+    }
+
+    /// The IP addresses, in order, unchecked.
+    pub fn ip_addresses(&self) -> &[IpAddr] {
+        &self.0.extensions.ip_addresses
     }
 
     /// The SPIFFE ID of a leaf or CA: the one URI name there is (X509-SVID, section 2).

@@ -1,5 +1,7 @@
 //! The extensions that matter here, read once: the rest is kept by name if it is critical, and so refused by validation.
 
+use std::net::IpAddr;
+
 use crate::der::{self, DerError, Reader, Writer};
 use crate::oid;
 use crate::x509::constraints::NameConstraints;
@@ -87,6 +89,7 @@ pub(crate) struct ExtendedKeyUsage {
 pub(crate) struct Extensions {
     pub(crate) uri_sans: Vec<String>,
     pub(crate) dns_names: Vec<String>,
+    pub(crate) ip_addresses: Vec<IpAddr>,
     /// Tags of the other alternative names (e-mail, IP address …).
     pub(crate) other_names: Vec<u8>,
     pub(crate) key_usage: Option<KeyUsage>,
@@ -174,12 +177,25 @@ impl Extensions {
                 match name.tag {
                     tag if tag == der::context(6) => self.uri_sans.push(der::ia5(name.content)?),
                     tag if tag == der::context(2) => self.dns_names.push(der::ia5(name.content)?),
-                    tag => self.other_names.push(tag),
+                    tag => {
+                        if tag == der::context(7) {
+                            self.ip_addresses.extend(ip_address(name.content));
+                        }
+                        self.other_names.push(tag);
+                    }
                 }
             }
             Ok(())
         })
     }
+}
+
+/// An address as RFC 5280, 4.2.1.6 has it; others mean nothing.
+fn ip_address(octets: &[u8]) -> Option<IpAddr> {
+    <[u8; 4]>::try_from(octets)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+        .ok()
 }
 
 fn read_basic_constraints(reader: &mut Reader<'_>) -> Result<BasicConstraints, DerError> {

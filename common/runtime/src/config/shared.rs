@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::section::{Section, UnknownKeys};
 use crate::fs::{FsError, refuse_foreign_tmp};
 use crate::log::{Format, LogOptions};
+use crate::tls::KeyExchange;
 
 /// The HTTP endpoint for probes, when it is switched on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,14 @@ pub fn feature_flags(experimental: &Section<'_>) {
                 .report()
                 .fault(flag.place, format!("unknown feature flag {:?}", flag.value));
         }
+    }
+}
+
+/// Reads `require_pq_kem`.
+pub fn key_exchange(experimental: &Section<'_>) -> KeyExchange {
+    match experimental.boolean("require_pq_kem") {
+        Some(true) => KeyExchange::QuantumSafe,
+        _ => KeyExchange::Any,
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::proxy::{TrustedProxies, canonical};
 use super::socket::tune;
 use crate::supervisor::Supervisor;
 
@@ -64,14 +65,17 @@ pub struct TlsConnection {
 
 /// Accepts connections until shutdown and yields those whose handshake succeeded within ten seconds.
 ///
-/// Only peers that `config` accepted come out. The stream ends at shutdown.
+/// Only peers that `config` accepted come out. The address of one that came through a proxy of `proxies` is the one that
+/// the proxy names; its header counts against the ten seconds. The stream ends at shutdown.
 pub fn accept_tls(
     listener: TcpListener,
     config: Arc<ServerConfig>,
+    proxies: TrustedProxies,
     supervisor: &Supervisor,
 ) -> ReceiverStream<io::Result<TlsConnection>> {
     let (ready, connections) = mpsc::channel(READY);
     let acceptor = TlsAcceptor::from(config);
+    let proxies = Arc::new(proxies);
     let under_way = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     let tasks = supervisor.clone();
     supervisor.spawn("tls-accept", async move {
@@ -87,9 +91,17 @@ pub fn accept_tls(
             let Ok(permit) = under_way.clone().acquire_owned().await else {
                 break;
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, proxies, ready) = (acceptor.clone(), proxies.clone(), ready.clone());
             tasks.spawn("tls-handshake", async move {
-                shake_hands(&acceptor, stream, remote_addr, &ready, permit).await;
+                shake_hands(
+                    &acceptor,
+                    &proxies,
+                    stream,
+                    canonical(remote_addr),
+                    &ready,
+                    permit,
+                )
+                .await;
                 Ok::<(), Infallible>(())
             });
         }
@@ -100,20 +112,28 @@ pub fn accept_tls(
 
 async fn shake_hands(
     acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    remote_addr: SocketAddr,
+    proxies: &TrustedProxies,
+    mut stream: TcpStream,
+    peer: SocketAddr,
     ready: &mpsc::Sender<io::Result<TlsConnection>>,
     permit: OwnedSemaphorePermit,
 ) {
     tune(&stream);
-    let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    let shaken = async {
+        let client = proxies
+            .client(&mut stream, peer)
+            .await
+            .map_err(io::Error::other)?;
+        Ok::<_, io::Error>((acceptor.accept(stream).await?, client))
+    };
+    let (stream, remote_addr) = match timeout(HANDSHAKE_TIMEOUT, shaken).await {
+        Ok(Ok(shaken)) => shaken,
         Ok(Err(error)) => {
-            tracing::debug!(address = %remote_addr, %error, "TLS handshake failed");
+            tracing::debug!(address = %peer, %error, "TLS handshake failed");
             return;
         }
         Err(_) => {
-            tracing::debug!(address = %remote_addr, "TLS handshake took too long");
+            tracing::debug!(address = %peer, "TLS handshake took too long");
             return;
         }
     };
@@ -213,12 +233,16 @@ mod tests {
     }
 
     async fn bench() -> Bench {
+        bench_behind(TrustedProxies::default()).await
+    }
+
+    async fn bench_behind(proxies: TrustedProxies) -> Bench {
         let authority = Authority::new("example.org");
         let (own, _) = watch::channel(authority.svid("/spire/server"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let supervisor = Supervisor::new();
-        let incoming = accept_tls(listener, authority.server_config(&own), &supervisor);
+        let incoming = accept_tls(listener, authority.server_config(&own), proxies, &supervisor);
         Bench {
             authority,
             address,
@@ -274,6 +298,59 @@ mod tests {
         let began = tokio::time::Instant::now();
         let mut silent = TcpStream::connect(bench.address).await.unwrap();
         assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0);
+        assert!(began.elapsed() >= HANDSHAKE_TIMEOUT, "{:?}", began.elapsed());
+    }
+
+    fn loopback() -> TrustedProxies {
+        let mut proxies = TrustedProxies::default();
+        proxies.add("127.0.0.0/8").unwrap();
+        proxies
+    }
+
+    /// What becomes of a client that says this before TLS: the address it is known by, or nothing.
+    async fn known_as(proxies: TrustedProxies, said: &[u8]) -> Option<SocketAddr> {
+        let mut bench = bench_behind(proxies).await;
+        let config = bench.authority.client_config(None);
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        let own = stream.local_addr().unwrap();
+        stream.write_all(said).await.unwrap();
+        let shaken = TlsConnector::from(config)
+            .connect("server.test".try_into().unwrap(), stream)
+            .await;
+        shaken.ok()?;
+        let client = bench.incoming.next().await.unwrap().unwrap().info().remote_addr;
+        Some(if client == own {
+            "0.0.0.0:0".parse().unwrap()
+        } else {
+            client
+        })
+    }
+
+    #[tokio::test]
+    async fn a_trusted_proxy_names_the_client_and_no_other_does() {
+        let header = b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 8081\r\n";
+        let own = Some("0.0.0.0:0".parse().unwrap());
+        assert_eq!(
+            known_as(loopback(), header).await,
+            Some("203.0.113.7:4711".parse().unwrap())
+        );
+        assert_eq!(known_as(loopback(), b"").await, own);
+        assert_eq!(known_as(loopback(), b"PROXY UNKNOWN\r\n").await, own);
+        assert_eq!(known_as(loopback(), b"PROXY nonsense\r\n").await, None);
+        let mut elsewhere = TrustedProxies::default();
+        elsewhere.add("10.0.0.0/8").unwrap();
+        assert_eq!(known_as(elsewhere.clone(), header).await, None);
+        assert_eq!(known_as(elsewhere, b"").await, own);
+        assert_eq!(known_as(TrustedProxies::default(), header).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_trickles_in_is_cut_off_after_ten_seconds() {
+        let bench = bench_behind(loopback()).await;
+        let began = tokio::time::Instant::now();
+        let mut slow = TcpStream::connect(bench.address).await.unwrap();
+        slow.write_all(b"PROXY TCP4 203.0").await.unwrap();
+        assert_eq!(slow.read(&mut [0; 8]).await.unwrap_or(0), 0);
         assert!(began.elapsed() >= HANDSHAKE_TIMEOUT, "{:?}", began.elapsed());
     }
 

@@ -185,7 +185,12 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let supervisor = crate::supervisor::Supervisor::new();
-        let _incoming = crate::grpc::accept_tls(listener, theirs.server_config(&own), &supervisor);
+        let _incoming = crate::grpc::accept_tls(
+            listener,
+            theirs.server_config(&own),
+            crate::grpc::TrustedProxies::default(),
+            &supervisor,
+        );
         let error = connect_tls("127.0.0.1", port, ours.client_config(None))
             .await
             .unwrap_err();

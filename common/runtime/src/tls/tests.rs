@@ -73,19 +73,92 @@ impl Authority {
     }
 
     pub(crate) fn server_config(&self, own: &watch::Sender<Arc<X509SvidKey>>) -> Arc<ServerConfig> {
-        server_config(own.subscribe(), self.bundles(), Arc::new(SystemClock)).unwrap()
+        self.server_config_with(own, KeyExchange::Any)
     }
 
-    pub(crate) fn client_config(&self, own: Option<Arc<X509SvidKey>>) -> Arc<ClientConfig> {
-        let own = own.map(|svid| watch::channel(svid).1);
-        client_config(
-            own,
-            self.id("/spire/server"),
+    fn server_config_with(
+        &self,
+        own: &watch::Sender<Arc<X509SvidKey>>,
+        key_exchange: KeyExchange,
+    ) -> Arc<ServerConfig> {
+        server_config(
+            own.subscribe(),
             self.bundles(),
             Arc::new(SystemClock),
+            key_exchange,
         )
         .unwrap()
     }
+
+    pub(crate) fn client_config(&self, own: Option<Arc<X509SvidKey>>) -> Arc<ClientConfig> {
+        self.client_config_with(own, KeyExchange::Any)
+    }
+
+    fn client_config_with(
+        &self,
+        own: Option<Arc<X509SvidKey>>,
+        key_exchange: KeyExchange,
+    ) -> Arc<ClientConfig> {
+        client_config(
+            own.map(|svid| watch::channel(svid).1),
+            self.id("/spire/server"),
+            self.bundles(),
+            Arc::new(SystemClock),
+            key_exchange,
+        )
+        .unwrap()
+    }
+
+    /// A client with classic key exchanges only, as there are many.
+    fn classic_client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        let verifier = ExpectedServer::new(self.id("/spire/server"), self.bundles(), Arc::new(SystemClock));
+        let classic = CryptoProvider {
+            kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
+            ..aws_lc_rs::default_provider()
+        };
+        let own = OwnCertificate::new(watch::channel(self.svid("/agent")).1).unwrap();
+        Arc::new(
+            ClientConfig::builder_with_provider(Arc::new(classic))
+                .with_protocol_versions(versions)
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_client_cert_resolver(Arc::new(own)),
+        )
+    }
+}
+
+/// SPIRE's TCP listener takes the switch and doesn't enforce it.
+#[tokio::test]
+async fn bug_of_spire_required_post_quantum_key_exchange_is_enforced_on_both_sides() {
+    let authority = Authority::new("example.org");
+    let (own, _) = watch::channel(authority.svid("/spire/server"));
+    let strict = authority.server_config_with(&own, KeyExchange::QuantumSafe);
+    for client in [
+        authority.client_config(None),
+        authority.client_config_with(None, KeyExchange::QuantumSafe),
+    ] {
+        let (server, client) = connect(strict.clone(), client).await;
+        drop((server.unwrap(), client.unwrap()));
+    }
+    for versions in [&[&TLS13][..], &[&TLS12]] {
+        let classic = authority.classic_client(versions);
+        let (server, client) = connect(authority.server_config(&own), classic.clone()).await;
+        drop((server.unwrap(), client.unwrap()));
+        let (server, client) = connect(strict.clone(), classic).await;
+        assert!(server.is_err() && client.is_err());
+    }
+    let config = authority.client_config_with(None, KeyExchange::QuantumSafe);
+    let classic = CryptoProvider {
+        kx_groups: vec![kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    };
+    let server = ServerConfig::builder_with_provider(Arc::new(classic))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(OwnCertificate::new(own.subscribe()).unwrap()));
+    assert!(connect(Arc::new(server), config).await.1.is_err());
 }
 
 /// Shakes hands in memory and sends a byte each way, so that refusals of TLS 1.3 show on both sides.
@@ -237,7 +310,7 @@ async fn the_verifier_follows_the_given_clock() {
     let (own, _) = watch::channel(authority.svid("/spire/server"));
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let id = authority.id("/spire/server");
-    let client = client_config(None, id, authority.bundles(), clock.clone()).unwrap();
+    let client = client_config(None, id, authority.bundles(), clock.clone(), KeyExchange::Any).unwrap();
     let server = authority.server_config(&own);
     connect(server.clone(), client.clone()).await.1.unwrap();
     clock.step_forward(HOUR * 2);
@@ -248,7 +321,7 @@ async fn the_verifier_follows_the_given_clock() {
 async fn insecure_bootstrap_records_what_it_was_shown() {
     let authority = Authority::new("example.org");
     let (own, _) = watch::channel(authority.svid("/spire/server"));
-    let (config, recorded) = client_config_that_trusts_anyone().unwrap();
+    let (config, recorded) = client_config_that_trusts_anyone(KeyExchange::QuantumSafe).unwrap();
     assert!(recorded.chain().is_empty());
     connect(authority.server_config(&own), config).await.1.unwrap();
     assert_eq!(recorded.chain(), own.borrow().svid.chain);

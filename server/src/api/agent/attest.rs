@@ -65,7 +65,9 @@ pub(super) async fn attest(
         let cause = format!("could not find node attestor type \"{kind}\"");
         fault(Code::FailedPrecondition, "error getting node attestor", cause)
     })?;
-    let step = attestor.attest(&payload).map_err(|error| failed(&error))?;
+    let step = attestor
+        .attest(&payload, call.caller().ip())
+        .map_err(|error| failed(&error))?;
     let pending = Pending::Take(step);
     let exchange = Exchange {
         context: Arc::clone(context),

@@ -36,6 +36,7 @@ enum Part {
     Fingerprint,
     SerialNumberHex,
     CommonName,
+    SvidPathTrimmed,
     San(String),
 }
 
@@ -45,6 +46,8 @@ pub(super) struct Fields<'a> {
     pub(super) trust_domain: &'a TrustDomain,
     pub(super) leaf: &'a Certificate,
     pub(super) sans: &'a BTreeMap<String, String>,
+    /// Known where SVIDs of the own trust domain prove nodes.
+    pub(super) svid_path: Option<&'a str>,
 }
 
 impl Default for PathTemplate {
@@ -56,6 +59,12 @@ impl Default for PathTemplate {
 }
 
 impl PathTemplate {
+    /// `/{{ .PluginName }}/{{ .SVIDPathTrimmed }}`, SPIRE's default where SVIDs prove nodes.
+    pub fn svid_path() -> Self {
+        let slash = || Part::Text("/".to_owned());
+        Self(vec![slash(), Part::PluginName, slash(), Part::SvidPathTrimmed])
+    }
+
     /// Parses a template. One without a leading slash gets one.
     ///
     /// # Errors
@@ -96,6 +105,10 @@ impl PathTemplate {
                     &(fields.leaf.subject().common_name())
                         .ok_or_else(|| TemplateError::NoValue(".Subject.CommonName".to_owned()))?,
                 ),
+                Part::SvidPathTrimmed => {
+                    let missing = || TemplateError::NoValue(".SVIDPathTrimmed".to_owned());
+                    path.push_str(fields.svid_path.ok_or_else(missing)?);
+                }
                 Part::San(key) => {
                     let value = fields.sans.get(key);
                     let missing = || TemplateError::NoValue(format!(".URISanSelectors.{key}"));
@@ -114,6 +127,7 @@ fn field(action: &str) -> Result<Part, TemplateError> {
         ".Fingerprint" => Ok(Part::Fingerprint),
         ".SerialNumberHex" => Ok(Part::SerialNumberHex),
         ".Subject.CommonName" => Ok(Part::CommonName),
+        ".SVIDPathTrimmed" => Ok(Part::SvidPathTrimmed),
         _ => match action.strip_prefix(".URISanSelectors.") {
             Some(key) if !key.is_empty() && !key.contains(char::is_whitespace) => {
                 Ok(Part::San(key.to_owned()))

@@ -1,15 +1,17 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
 use credence_crypto::{KeyType, PrivateKey, Signer};
-use credence_identity::Timestamp;
+use credence_identity::{Timestamp, X509Authority};
 use credence_runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
 use super::*;
 
+const CLIENT: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
 
 struct Bench {
@@ -35,11 +37,21 @@ fn bench(key_type: KeyType, template: &str) -> Bench {
     };
     let leaf = ca.sign_svid(&params).unwrap().leaf().unwrap();
     let config = X509PopConfig {
-        roots: vec![ca.certificate().clone()],
         path: PathTemplate::parse(template).unwrap(),
-        max_intermediates: 4,
+        ..X509PopConfig::external(vec![ca.certificate().clone()])
     };
-    let attestor = X509Pop::new(trust_domain, config, Arc::new(ManualClock::new(NOW)));
+    let mut bundle = Bundle::empty(trust_domain.clone());
+    bundle.x509_authorities.push(X509Authority {
+        der: ca.certificate().der().clone(),
+        tainted: false,
+    });
+    let bundle = Arc::new(bundle);
+    let attestor = X509Pop::new(
+        trust_domain,
+        config,
+        Arc::new(move || Some(bundle.clone())),
+        Arc::new(ManualClock::new(NOW)),
+    );
     Bench {
         ca,
         key,
@@ -57,7 +69,7 @@ impl Bench {
 
     /// The challenge as JSON, and what judges the answer.
     fn challenged(&self) -> (Value, Box<dyn Challenger>) {
-        match self.attestor.attest(&self.payload()).unwrap() {
+        match self.attestor.attest(&self.payload(), CLIENT).unwrap() {
             Step::Challenge { challenge, then } => (serde_json::from_slice(&challenge).unwrap(), then),
             Step::Attested(node) => panic!("attested without a challenge: {node:?}"),
         }
@@ -161,7 +173,7 @@ fn another_key_a_wrong_nonce_or_no_signature_are_refused() {
 #[test]
 fn a_stranger_and_nonsense_are_refused_before_any_challenge() {
     let (ours, theirs) = (bench(KeyType::EcP256, "x"), bench(KeyType::EcP256, "x"));
-    let error = ours.attestor.attest(&theirs.payload()).unwrap_err();
+    let error = ours.attestor.attest(&theirs.payload(), CLIENT).unwrap_err();
     assert!(
         matches!(&error, AttestError::Denied(text) if text.starts_with("nodeattestor(x509pop): ")),
         "{error:?}"
@@ -178,7 +190,7 @@ fn a_stranger_and_nonsense_are_refused_before_any_challenge() {
     .into_iter()
     .chain([json!({ "certificates": five }).to_string()])
     {
-        let error = ours.attestor.attest(payload.as_bytes()).unwrap_err();
+        let error = ours.attestor.attest(payload.as_bytes(), CLIENT).unwrap_err();
         assert!(matches!(error, AttestError::Malformed(_)), "{payload}: {error:?}");
     }
 }
@@ -199,4 +211,100 @@ fn sans_of_the_own_trust_domain_become_selectors() {
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
     assert_eq!(found, [("a", "b/c"), ("cluster", "test")]);
+}
+
+/// A node that shows an SVID of the trust domain, by its prefix.
+#[test]
+fn svids_of_the_own_trust_domain_prove_nodes_below_their_prefix() {
+    let bench = bench(KeyType::EcP256, "unused");
+    let of = |prefix: &str| {
+        X509PopConfig::of(Trust::OwnSvids {
+            prefix: prefix.to_owned(),
+        })
+    };
+    for (prefix, path) in [
+        ("/", Some("/spire/agent/x509pop/machine")),
+        ("/spire-exchange/", None),
+        ("/mach", Some("/spire/agent/x509pop/ine")),
+    ] {
+        bench.attestor.configure(of(prefix));
+        let (challenge, then) = bench.challenged();
+        let outcome = then.answered(&bench.answer(&challenge, &bench.key));
+        match (path, outcome) {
+            (Some(path), outcome) => assert_eq!(attested(outcome.unwrap()).id.path(), path),
+            (None, outcome) => assert!(matches!(outcome.unwrap_err(), AttestError::Denied(_)), "{prefix}"),
+        }
+    }
+    let stranger = self::bench(KeyType::EcP256, "unused");
+    let error = bench.attestor.attest(&stranger.payload(), CLIENT).unwrap_err();
+    assert!(matches!(error, AttestError::Denied(_)), "{error:?}");
+}
+
+#[test]
+fn the_clients_address_must_be_in_the_certificate_where_that_is_asked() {
+    let bench = bench(KeyType::EcP256, "x");
+    bench.attestor.configure(X509PopConfig {
+        verify_client_ip: true,
+        ..X509PopConfig::external(vec![bench.ca.certificate().clone()])
+    });
+    let error = bench.attestor.attest(&bench.payload(), CLIENT).unwrap_err();
+    assert!(
+        matches!(&error, AttestError::Denied(text) if text.contains("client IP 192.0.2.7 does not match any certificate IP SAN")),
+        "{error:?}"
+    );
+    let error = bench.attestor.attest(&bench.payload(), None).unwrap_err();
+    assert!(matches!(error, AttestError::Internal(_)), "{error:?}");
+    let leaf = with_addresses();
+    for (client, passes) in [
+        ("192.0.2.7", true),
+        ("::ffff:192.0.2.7", true),
+        ("2001:db8::7", true),
+        ("192.0.2.8", false),
+    ] {
+        assert_eq!(
+            check_address(&leaf, Some(client.parse().unwrap())).is_ok(),
+            passes,
+            "{client}"
+        );
+    }
+}
+
+/// A certificate with IP addresses, which we never issue.
+fn with_addresses() -> Certificate {
+    let mut params =
+        rcgen::CertificateParams::new(vec!["192.0.2.7".to_owned(), "2001:db8::7".to_owned()]).unwrap();
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let key = rcgen::KeyPair::generate().unwrap();
+    Certificate::from_der(params.self_signed(&key).unwrap().der()).unwrap()
+}
+
+#[test]
+fn keys_longer_than_allowed_and_leaves_that_may_not_sign_are_refused() {
+    let bench = bench(KeyType::Rsa2048, "x");
+    bench.attestor.configure(X509PopConfig {
+        max_rsa_bits: 2047,
+        ..X509PopConfig::external(vec![bench.ca.certificate().clone()])
+    });
+    let error = bench.attestor.attest(&bench.payload(), CLIENT).unwrap_err();
+    assert!(
+        matches!(&error, AttestError::Malformed(text) if text.contains("leaf certificate key size too large")),
+        "{error:?}"
+    );
+    let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let leaf = Certificate::from_der(
+        params
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap()
+            .der(),
+    )
+    .unwrap();
+    bench
+        .attestor
+        .configure(X509PopConfig::external(vec![leaf.clone()]));
+    let payload = json!({ "certificates": [STANDARD.encode(leaf.der())] }).to_string();
+    let error = bench.attestor.attest(payload.as_bytes(), CLIENT).unwrap_err();
+    assert!(
+        matches!(&error, AttestError::Internal(text) if text.contains("not intended for digital signature use")),
+        "{error:?}"
+    );
 }
