@@ -3,9 +3,16 @@
 //! Owns all protobuf of the agent's own APIs. Invariant: what answers here is attested afresh by [`crate::attestor`]
 //! and answered from [`crate::cache`]; nothing is kept between two calls but open streams.
 
+pub mod admin;
+mod call;
+mod follow;
 pub mod health;
+#[cfg(test)]
+mod lab;
 pub mod peer;
 mod reflection;
+mod tokens;
+mod view;
 pub mod workload;
 
 use std::io;
@@ -46,38 +53,44 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// What the public socket offers.
+/// What all APIs answer from.
 #[derive(Debug, Clone)]
-pub struct PublicApi {
+pub struct Ground {
     /// Entries and SVIDs.
     pub cache: Cache,
-    /// Who tells a caller's selectors.
+    /// Who tells a process's selectors.
     pub attestors: Arc<WorkloadAttestors>,
     /// Where `/proc` is.
     pub proc: ProcFs,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
-    /// Absent with `disable_workload_api`: its methods are Unimplemented then.
-    pub workload: Option<WorkloadOptions>,
     /// The calls that were refused of late.
     pub refusals: Refusals,
+    /// When it comes, open streams end with Unavailable, and connections close.
+    pub shutdown: CancellationToken,
 }
 
-/// Serves workloads on `listener` until `shutdown`: open streams end then with Unavailable, and connections close.
+/// Serves workloads on `listener` until shutdown. Without `workload`, which is absent with `disable_workload_api`, the
+/// Workload API's methods are Unimplemented.
 ///
 /// # Errors
 /// [`ServeError`]; a connection that fails is no error.
 pub async fn serve_public(
     listener: UnixListener,
-    api: PublicApi,
-    shutdown: CancellationToken,
+    ground: Arc<Ground>,
+    workload: Option<WorkloadOptions>,
 ) -> Result<(), ServeError> {
     peer::raise_descriptor_limit();
-    let routes = routes(&api, &shutdown)?;
-    let incoming = peer::incoming(listener, api.proc);
+    let routes = routes(&ground, workload)?;
+    serve(listener, &ground, routes).await
+}
+
+async fn serve(listener: UnixListener, ground: &Ground, routes: Routes) -> Result<(), ServeError> {
+    let incoming = peer::incoming(listener, ground.proc.clone());
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .add_routes(routes);
+    let shutdown = ground.shutdown.clone();
     let serving = server.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     tokio::select! {
         served = serving => served?,
@@ -92,32 +105,20 @@ async fn patience(shutdown: &CancellationToken) {
     tokio::time::sleep(GOODBYE).await;
 }
 
-fn routes(api: &PublicApi, shutdown: &CancellationToken) -> Result<Routes, ServeError> {
+fn routes(ground: &Arc<Ground>, workload: Option<WorkloadOptions>) -> Result<Routes, ServeError> {
     let mut routes = RoutesBuilder::default();
     let mut services = vec!["grpc.health.v1.Health"];
     let mut probe = None;
-    if let Some(options) = &api.workload {
-        let PublicApi {
-            cache,
-            attestors,
-            clock,
-            refusals,
-            ..
-        } = api.clone();
-        let own = Process::own(&api.proc).map_err(ServeError::Process)?;
-        probe = Some((attestors.clone(), own));
-        let workload = WorkloadApi::new(
-            cache,
-            attestors,
-            clock,
-            options.clone(),
-            refusals,
-            shutdown.clone(),
-        );
-        routes.add_service(workload.into_service());
+    if let Some(options) = workload {
+        let own = Process::own(&ground.proc).map_err(ServeError::Process)?;
+        probe = Some((ground.attestors.clone(), own));
+        routes.add_service(WorkloadApi::new(ground.clone(), options).into_service());
         services.push("SpiffeWorkloadAPI");
     }
-    routes.add_service(HealthServer::new(AgentHealth::new(probe, shutdown.clone())));
+    routes.add_service(HealthServer::new(AgentHealth::new(
+        probe,
+        ground.shutdown.clone(),
+    )));
     reflection::add_to(&mut routes, &services)?;
     Ok(routes.routes())
 }

@@ -6,6 +6,7 @@
 
 mod run;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,15 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use credence_crypto::x509::X509SvidKey;
+use credence_identity::SpiffeId;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::config::HealthChecks;
 use credence_runtime::fs::{FsError, bind_unix};
 use credence_runtime::health::{Findings, serve_health};
+use credence_runtime::log::LogHandle;
 use credence_runtime::supervisor::Supervisor;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::api::admin::{AdminApi, serve_admin};
 use crate::api::workload::WorkloadOptions;
-use crate::api::{PublicApi, serve_public};
+use crate::api::{Ground, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
 use crate::explain::Refusals;
@@ -31,14 +36,18 @@ pub use run::{RunError, run};
 
 /// Workloads of any user come in.
 const SOCKET_MODE: u32 = 0o777;
+/// Delegates and operators of this user and group, as with SPIRE's.
+const ADMIN_SOCKET_MODE: u32 = 0o770;
 
 /// What an agent is made of: the configuration with every file it names opened.
 #[derive(Debug)]
 pub struct Plan {
     /// Its side of the server.
     pub sync: SyncPlan,
-    /// The Workload API's socket.
-    pub socket: PathBuf,
+    /// The public socket; none if nothing is served on it.
+    pub socket: Option<PathBuf>,
+    /// The admin socket, if there is to be one.
+    pub admin: Option<AdminPlan>,
     /// What the Workload API does; none if it isn't served.
     pub workload: Option<WorkloadOptions>,
     /// The workload attestor `unix`, if it is configured.
@@ -47,6 +56,15 @@ pub struct Plan {
     pub proc: ProcFs,
     /// The HTTP health endpoint, if it is on.
     pub health: Option<HealthChecks>,
+}
+
+/// The admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminPlan {
+    /// Its path.
+    pub socket: PathBuf,
+    /// Whoever has one of these identities may ask for those of others.
+    pub delegates: BTreeSet<SpiffeId>,
 }
 
 /// Why the agent didn't start.
@@ -75,8 +93,8 @@ pub enum StartError {
 /// An agent that takes calls.
 #[derive(Debug, Clone)]
 pub struct Bound {
-    /// The Workload API's socket.
-    pub socket: PathBuf,
+    /// The public socket.
+    pub socket: Option<PathBuf>,
     /// What it holds.
     pub cache: Cache,
     /// The HTTP health endpoint's real address.
@@ -90,7 +108,13 @@ pub struct Bound {
 /// # Errors
 ///
 /// [`StartError`]. Tasks that were started go on until the supervisor's shutdown.
-pub async fn start(plan: Plan, clock: Arc<dyn Clock>, supervisor: &Supervisor) -> Result<Bound, StartError> {
+pub async fn start(
+    plan: Plan,
+    clock: Arc<dyn Clock>,
+    log: LogHandle,
+    supervisor: &Supervisor,
+) -> Result<Bound, StartError> {
+    let started = Instant::now();
     let ready = Arc::new(AtomicBool::new(false));
     let health = health(plan.health, ready.clone(), supervisor).await?;
     let steps = StepWatch::spawn(clock.clone(), supervisor);
@@ -99,28 +123,39 @@ pub async fn start(plan: Plan, clock: Arc<dyn Clock>, supervisor: &Supervisor) -
     let stepped = synced.in_step.wait_for(|times| *times > 0).await.map(drop);
     stepped.map_err(|_| StartError::Stopped)?;
 
-    let listener = bind_unix(&plan.socket, SOCKET_MODE)?;
-    let api = PublicApi {
+    let attestors = WorkloadAttestors::new(plan.unix, plan.proc.clone(), clock.clone());
+    let ground = Arc::new(Ground {
         cache: synced.cache.clone(),
-        attestors: Arc::new(WorkloadAttestors::new(
-            plan.unix,
-            plan.proc.clone(),
-            clock.clone(),
-        )),
+        attestors: Arc::new(attestors),
         proc: plan.proc,
         clock,
-        workload: plan.workload,
         refusals: Refusals::default(),
-    };
-    tracing::info!(
-        address = %plan.socket.display(),
-        apis = "Workload and SDS APIs",
-        network = "unix",
-        subsystem_name = "endpoints",
-        "Starting agent APIs"
-    );
-    let shutdown = supervisor.token();
-    supervisor.spawn_graceful("workload-api", serve_public(listener, api, shutdown));
+        shutdown: supervisor.token(),
+    });
+    if let Some(admin) = plan.admin {
+        let api = AdminApi {
+            delegates: admin.delegates,
+            log,
+            svid: synced.svid.clone(),
+            last_sync: synced.last_sync,
+            started,
+        };
+        let listener = bind_unix(&admin.socket, ADMIN_SOCKET_MODE)?;
+        tracing::info!(address = %admin.socket.display(), network = "unix", "Starting Admin APIs");
+        supervisor.spawn_graceful("admin-api", serve_admin(listener, ground.clone(), api));
+    }
+    if let Some(socket) = &plan.socket {
+        let listener = bind_unix(socket, SOCKET_MODE)?;
+        tracing::info!(
+            address = %socket.display(),
+            network = "unix",
+            subsystem_name = "endpoints",
+            apis = "Workload and SDS APIs",
+            "Starting agent APIs"
+        );
+        let serving = serve_public(listener, ground, plan.workload);
+        supervisor.spawn_graceful("workload-api", serving);
+    }
     ready.store(true, Ordering::Relaxed);
     Ok(Bound {
         socket: plan.socket,

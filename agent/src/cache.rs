@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 pub use jwt::{JwtFetchError, JwtIssuer};
 pub use shelf::EntryVersion;
 pub(crate) use state::Wanted;
-pub use update::{CacheUpdate, Identity, WorkloadUpdate};
+pub use update::{CacheUpdate, Identity, Scope, WorkloadUpdate};
 
 use jwt::JwtCache;
 use shelf::Moment;
@@ -98,23 +98,35 @@ impl Cache {
     /// What a caller with these selectors has now. It asks for no signature: what isn't signed is `pending`, and comes
     /// sooner while a [`Subscription`] waits for it.
     pub fn identities(&self, caller: &SelectorSet) -> WorkloadUpdate {
+        self.identities_in(Scope::Workload, caller)
+    }
+
+    /// As [`Cache::identities`], for another than the workload itself.
+    pub fn identities_in(&self, scope: Scope, caller: &SelectorSet) -> WorkloadUpdate {
         let now = self.shared.clock.now();
-        self.lock().update_for(caller, now)
+        self.lock().update_for(scope, caller, now)
     }
 
     /// Follows what a caller with these selectors has. While the subscription lives, its SVIDs are signed and kept.
     pub fn subscribe(&self, caller: SelectorSet) -> Subscription {
+        self.subscribe_in(Scope::Workload, caller)
+    }
+
+    /// As [`Cache::subscribe`], for another than the workload itself.
+    pub fn subscribe_in(&self, scope: Scope, caller: SelectorSet) -> Subscription {
         let now = self.shared.clock.now();
         let mut state = self.lock();
-        let (id, changed) = state.subscribers.add(caller.clone());
+        let all_bundles = scope == Scope::AllBundles;
+        let (id, changed) = state.subscribers.add(caller.clone(), all_bundles);
         let unsigned = |entry: &Arc<Entry>| state.svids.get(&entry.id).is_none();
-        if state.matching(&caller, now).iter().any(unsigned) {
+        if state.matching(scope, &caller, now).iter().any(unsigned) {
             self.shared.work.notify_one();
         }
         drop(state);
         Subscription {
             cache: self.clone(),
             id,
+            scope,
             caller,
             changed,
         }
@@ -122,8 +134,13 @@ impl Cache {
 
     /// The entries of a caller with these selectors, by id; of several with one hint the oldest.
     pub fn matching(&self, caller: &SelectorSet) -> Vec<Arc<Entry>> {
+        self.matching_in(Scope::Workload, caller)
+    }
+
+    /// As [`Cache::matching`], for another than the workload itself.
+    pub fn matching_in(&self, scope: Scope, caller: &SelectorSet) -> Vec<Arc<Entry>> {
         let now = self.shared.clock.now();
-        self.lock().matching(caller, now)
+        self.lock().matching(scope, caller, now)
     }
 
     /// The bundle of the own trust domain.
@@ -272,6 +289,7 @@ impl Shared {
 pub struct Subscription {
     cache: Cache,
     id: SubscriberId,
+    scope: Scope,
     caller: SelectorSet,
     changed: Arc<Notify>,
 }
@@ -279,7 +297,7 @@ pub struct Subscription {
 impl Subscription {
     /// What the caller has now.
     pub fn update(&self) -> WorkloadUpdate {
-        self.cache.identities(&self.caller)
+        self.cache.identities_in(self.scope, &self.caller)
     }
 
     /// Waits for a change that may concern the caller. Changes since the last wait are one, and one that came before
@@ -311,7 +329,7 @@ impl Drop for Subscription {
         let mut state = self.cache.lock();
         state.subscribers.remove(self.id);
         // The end of its use, by which what goes first is decided.
-        for entry in state.matching(&self.caller, now) {
+        for entry in state.matching(self.scope, &self.caller, now) {
             state.svids.touch(&entry.id);
         }
         if state.svids.is_over_limit() {

@@ -8,6 +8,7 @@
 
 mod bootstrap;
 mod plugins;
+mod sockets;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use credence_runtime::config::{
 use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
 
+use crate::app::AdminPlan;
 use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
 pub use bootstrap::{BundleFormat, BundleSource};
@@ -43,8 +45,10 @@ pub struct AgentConfig {
     pub server: ServerAddress,
     /// Folder of the state file; made if missing.
     pub data_dir: PathBuf,
-    /// Socket of the Workload API; the folder is made if missing.
-    pub socket_path: PathBuf,
+    /// The public socket, none where nothing is served on it; the folder is made if missing.
+    pub socket_path: Option<PathBuf>,
+    /// The admin socket, if there is to be one.
+    pub admin: Option<AdminPlan>,
     /// The log.
     pub log: LogOptions,
     /// By what the very first contact is trusted.
@@ -160,8 +164,6 @@ fn read_agent(
     health_checks: Option<HealthChecks>,
 ) -> Option<AgentConfig> {
     agent.without_effect(&[
-        "admin_socket_path",
-        "authorized_delegates",
         "availability_target",
         "log_selectors",
         "profiling_enabled",
@@ -170,14 +172,10 @@ fn read_agent(
         "profiling_names",
         "sds",
     ]);
-    // There is no SDS to be switched off yet.
-    agent.boolean("disable_sds_api");
-
     // Every reader runs before any absence ends the reading, so that all faults show.
     let trust_domain = trust_domain(agent);
     let server = server_address(agent);
     let data_dir = safe_path(agent, "data_dir", ".");
-    let socket_path = safe_path(agent, "socket_path", DEFAULT_SOCKET_PATH);
     let log = log_options(agent);
     let bootstrap = bootstrap::read(agent);
     let join_token = plugins::join_token(agent);
@@ -185,6 +183,7 @@ fn read_agent(
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
     let workload_key_type = workload_key_type(agent);
     let disable_workload_api = agent.boolean("disable_workload_api").unwrap_or(false);
+    let sockets = sockets::read(agent, trust_domain.as_ref(), disable_workload_api);
     let allow_unauthenticated_verifiers = agent.boolean("allow_unauthenticated_verifiers").unwrap_or(false);
     let claims = agent
         .strings("allowed_foreign_jwt_claims")
@@ -196,7 +195,8 @@ fn read_agent(
         trust_domain: trust_domain?,
         server: server?,
         data_dir,
-        socket_path,
+        socket_path: sockets.public,
+        admin: sockets.admin,
         log,
         bootstrap: bootstrap?,
         node_attestor: plugins.node_attestor(agent, join_token)?,

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use credence_crypto::KeyType;
 use credence_crypto::x509::X509SvidKey;
-use credence_identity::{Bundle, TrustDomain};
+use credence_identity::{Bundle, Timestamp, TrustDomain};
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::supervisor::Supervisor;
 use credence_runtime::tls::KeyExchange;
@@ -81,6 +81,8 @@ pub struct Synced {
     pub cache: Cache,
     /// Its own SVID.
     pub svid: watch::Receiver<Arc<X509SvidKey>>,
+    /// When the server last said that the cache is in step with it.
+    pub last_sync: watch::Receiver<Option<Timestamp>>,
     /// How often the cache was brought in step with the server; 0 before the first time.
     pub in_step: watch::Receiver<u64>,
 }
@@ -131,12 +133,13 @@ pub async fn start(
     let issuer = Arc::new(ServerJwtIssuer(server.clone()));
     let cache = Cache::new(clock.clone(), bundle, plan.limits, issuer);
     let (stepped, in_step) = watch::channel(0);
+    let (synced_at, last_sync) = watch::channel(None);
 
     let keeper = Keeper {
         server: server.clone(),
         attestor: plan.attestor,
         custody,
-        clock,
+        clock: clock.clone(),
         svid: svids,
         reattestable,
     };
@@ -159,6 +162,8 @@ pub async fn start(
         state: plan.state,
         bundle: bundles,
         in_step: stepped,
+        last_sync: synced_at,
+        clock,
         interval: plan.interval,
         version: plan.version,
     };
@@ -166,6 +171,7 @@ pub async fn start(
     Ok(Synced {
         cache,
         svid: own_svid,
+        last_sync,
         in_step,
     })
 }

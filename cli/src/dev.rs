@@ -26,7 +26,7 @@ use credence_proto::spire::api::types::Bundle;
 use credence_runtime::clock::{Clock, SystemClock};
 use credence_runtime::config::Fault;
 use credence_runtime::fs::write_atomic;
-use credence_runtime::log::{self, LogOptions};
+use credence_runtime::log::{self, LogHandle, LogOptions};
 use credence_runtime::supervisor::Supervisor;
 use credence_server::config::{ServerConfig, ServerOverrides};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -118,9 +118,13 @@ async fn serve(
     supervisor: &Supervisor,
     console: &mut Console<'_>,
 ) -> Result<u8> {
-    let server_address = start_server(args, place, supervisor).await?;
+    let log = log::init(&LogOptions {
+        file: Some(place.log()),
+        ..LogOptions::default()
+    })?;
+    let server_address = start_server(args, place, log.clone(), supervisor).await?;
     let admin = Admin::connect(&place.server_socket(), trust_domain).await?;
-    start_agent(args, &admin, place, supervisor, server_address.port()).await?;
+    start_agent(args, &admin, place, (log, supervisor), server_address.port()).await?;
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
     let uid = nix::unistd::geteuid().as_raw();
     let path = format!(
@@ -155,14 +159,15 @@ async fn serve(
     Ok(0)
 }
 
-async fn start_server(args: &DevArgs, place: &Place, supervisor: &Supervisor) -> Result<SocketAddr> {
+async fn start_server(
+    args: &DevArgs,
+    place: &Place,
+    log: LogHandle,
+    supervisor: &Supervisor,
+) -> Result<SocketAddr> {
     place.write_server_config(&args.trust_domain, &args.ttl)?;
     let (config, _) =
         ServerConfig::load(&place.server_config(), &ServerOverrides::default(), false).map_err(all)?;
-    let log = log::init(&LogOptions {
-        file: Some(place.log()),
-        ..LogOptions::default()
-    })?;
     let plan = credence_server::app::Plan::of(config)?;
     Ok(
         credence_server::app::start(plan, Arc::new(SystemClock), log, supervisor)
@@ -175,7 +180,7 @@ async fn start_agent(
     args: &DevArgs,
     admin: &Admin,
     place: &Place,
-    supervisor: &Supervisor,
+    (log, supervisor): (LogHandle, &Supervisor),
     port: u16,
 ) -> Result<()> {
     let bundle = x509_from_wire(&admin.bundle().await?);
@@ -185,7 +190,7 @@ async fn start_agent(
     let (config, _) =
         AgentConfig::load(&place.agent_config(), &AgentOverrides::default(), false).map_err(all)?;
     let plan = credence_agent::app::Plan::of(config)?;
-    credence_agent::app::start(plan, Arc::new(SystemClock), supervisor).await?;
+    credence_agent::app::start(plan, Arc::new(SystemClock), log, supervisor).await?;
     Ok(())
 }
 

@@ -4,15 +4,12 @@
 //! it was: it is attested on each call and before each message of a stream. Invariant: a message holds all that the
 //! caller may have at that moment, and nothing else.
 
-mod call;
 mod claims;
-mod follow;
 mod header;
 mod jwt;
-mod view;
+mod session;
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use credence_proto::spiffe_workload::spiffe_workload_api_server::{
@@ -23,17 +20,12 @@ use credence_proto::spiffe_workload::{
     ValidateJwtsvidResponse, WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse,
     X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
-use credence_runtime::clock::Clock;
-use futures_util::Stream;
-use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
-use crate::attestor::workload::WorkloadAttestors;
-use crate::cache::Cache;
-use crate::explain::Refusals;
-
-use call::Call;
+use super::call::Call;
+use super::follow::{Messages, follow};
+use super::{Ground, view};
 use header::Demand;
 
 /// Bytes of a request: a token with room to spare. Memory for it is a caller's to take.
@@ -51,57 +43,35 @@ pub struct WorkloadOptions {
 /// The service; clones share it.
 #[derive(Debug, Clone)]
 pub struct WorkloadApi {
-    shared: Arc<Shared>,
+    ground: Arc<Ground>,
+    options: Arc<WorkloadOptions>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    cache: Cache,
-    attestors: Arc<WorkloadAttestors>,
-    clock: Arc<dyn Clock>,
-    options: WorkloadOptions,
-    refusals: Refusals,
-    shutdown: CancellationToken,
-}
+type WorkloadCall = Call<WorkloadOptions>;
 
 impl WorkloadApi {
-    /// Serves what `cache` holds to the callers whom `attestors` know; open streams end with `shutdown`.
-    /// Refusals are kept in `refusals`.
-    pub fn new(
-        cache: Cache,
-        attestors: Arc<WorkloadAttestors>,
-        clock: Arc<dyn Clock>,
-        options: WorkloadOptions,
-        refusals: Refusals,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                cache,
-                attestors,
-                clock,
-                options,
-                refusals,
-                shutdown,
-            }),
-        }
+    /// Serves what the cache holds to the callers whom the attestors know; open streams end at shutdown.
+    pub fn new(ground: Arc<Ground>, options: WorkloadOptions) -> Self {
+        let options = Arc::new(options);
+        Self { ground, options }
     }
 
     /// As a service of a gRPC server. The security header is demanded for all its methods, before anything else.
     pub fn into_service(self) -> InterceptedService<SpiffeWorkloadApiServer<Self>, Demand> {
-        let demand = Demand {
-            shared: self.shared.clone(),
-        };
+        let demand = Demand { api: self.clone() };
         let server = SpiffeWorkloadApiServer::new(self).max_decoding_message_size(MAX_REQUEST);
         InterceptedService::new(server, demand)
     }
 
-    fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<Call, Status> {
-        Call::new(method, self.shared.clone(), request.extensions())
+    fn call<T>(&self, method: &'static str, request: &Request<T>) -> Result<WorkloadCall, Status> {
+        Call::new(
+            ("WorkloadAPI", method),
+            self.ground.clone(),
+            self.options.clone(),
+            request.extensions(),
+        )
     }
 }
-
-type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl SpiffeWorkloadApi for WorkloadApi {
@@ -116,7 +86,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         let call = self.call("FetchX509SVID", &request)?;
-        Ok(Response::new(follow::follow(call, view::X509_SVIDS).await?))
+        Ok(Response::new(follow(call, view::X509_SVIDS).await?))
     }
 
     async fn fetch_x509_bundles(
@@ -124,7 +94,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         let call = self.call("FetchX509Bundles", &request)?;
-        Ok(Response::new(follow::follow(call, view::X509_BUNDLES).await?))
+        Ok(Response::new(follow(call, view::X509_BUNDLES).await?))
     }
 
     async fn fetch_jwtsvid(
@@ -140,7 +110,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         let call = self.call("FetchJWTBundles", &request)?;
-        Ok(Response::new(follow::follow(call, view::JWT_BUNDLES).await?))
+        Ok(Response::new(follow(call, view::JWT_BUNDLES).await?))
     }
 
     async fn validate_jwtsvid(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use credence_runtime::clock::SystemClock;
 use credence_runtime::fs::{FsError, ensure_dir, refuse_foreign_tmp, restrict_umask};
-use credence_runtime::log::{self, LogError};
+use credence_runtime::log::{self, LogError, LogHandle};
 use credence_runtime::supervisor::{Supervisor, TaskFailure};
 
 use super::{Plan, StartError, start};
@@ -63,7 +63,7 @@ pub async fn run(config: AgentConfig, warnings: &[Warning]) -> Result<(), RunErr
     let supervisor = Supervisor::new();
     supervisor.stop_on_signals().map_err(RunError::Signals)?;
     log.reopen_on_signal(&supervisor);
-    let outcome = run_until_stopped(config, &supervisor).await;
+    let outcome = run_until_stopped(config, log, &supervisor).await;
     match &outcome {
         Ok(()) => tracing::info!("Agent stopped gracefully"),
         Err(error) => tracing::error!(error = error as &dyn Error, "Agent crashed"),
@@ -71,7 +71,11 @@ pub async fn run(config: AgentConfig, warnings: &[Warning]) -> Result<(), RunErr
     outcome
 }
 
-async fn run_until_stopped(config: AgentConfig, supervisor: &Supervisor) -> Result<(), RunError> {
+async fn run_until_stopped(
+    config: AgentConfig,
+    log: LogHandle,
+    supervisor: &Supervisor,
+) -> Result<(), RunError> {
     tracing::info!(data_dir = %config.data_dir.display(), version = VERSION, "Starting agent");
     let started = match Plan::of(config) {
         Ok(plan) => {
@@ -79,7 +83,7 @@ async fn run_until_stopped(config: AgentConfig, supervisor: &Supervisor) -> Resu
             tokio::select! {
                 // An attestation that is tried again and again must not hold up a stop.
                 () = told.cancelled() => Ok(()),
-                started = start(plan, Arc::new(SystemClock), supervisor) => started.map(drop).map_err(RunError::from),
+                started = start(plan, Arc::new(SystemClock), log, supervisor) => started.map(drop).map_err(RunError::from),
             }
         }
         Err(error) => Err(error),
@@ -130,6 +134,7 @@ impl Plan {
                 version: VERSION,
             },
             socket: config.socket_path,
+            admin: config.admin,
             workload: (!config.disable_workload_api).then_some(workload),
             unix: config.unix,
             proc: ProcFs::from_env(),

@@ -12,7 +12,7 @@ use credence_identity::{Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId,
 use super::entries::Entries;
 use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
 use super::subscribers::{SubscriberId, Subscribers};
-use super::update::{CacheUpdate, Identity, WorkloadUpdate, without_hint_duplicates};
+use super::update::{CacheUpdate, Identity, Scope, WorkloadUpdate, without_hint_duplicates};
 
 /// An entry for which an X.509-SVID is to be asked.
 #[derive(Debug, Clone)]
@@ -57,10 +57,16 @@ impl State {
         }
     }
 
-    pub(crate) fn matching(&self, caller: &SelectorSet, now: Timestamp) -> Vec<Arc<Entry>> {
+    pub(crate) fn matching(&self, scope: Scope, caller: &SelectorSet, now: Timestamp) -> Vec<Arc<Entry>> {
         let mut entries = self.entries.matching(caller);
         entries.retain(|entry| is_served(entry, now));
-        without_hint_duplicates(entries)
+        match scope {
+            Scope::Workload => entries = without_hint_duplicates(entries),
+            Scope::Delegate => entries.retain(|entry| !entry.admin && !entry.downstream),
+            Scope::Process => {}
+            Scope::AllBundles => entries.clear(),
+        }
+        entries
     }
 
     pub(crate) fn bundle_of(&self, trust_domain: &TrustDomain) -> Option<&Arc<Bundle>> {
@@ -72,17 +78,22 @@ impl State {
     }
 
     /// What the caller is to have now; marks it as used.
-    pub(crate) fn update_for(&mut self, caller: &SelectorSet, now: Timestamp) -> WorkloadUpdate {
-        let entries = self.matching(caller, now);
-        let federated = entries
-            .iter()
-            .flat_map(|entry| &entry.federates_with)
-            .filter_map(|name| {
-                self.federated
-                    .get(name)
-                    .map(|bundle| (name.clone(), bundle.clone()))
-            })
-            .collect();
+    pub(crate) fn update_for(
+        &mut self,
+        scope: Scope,
+        caller: &SelectorSet,
+        now: Timestamp,
+    ) -> WorkloadUpdate {
+        let entries = self.matching(scope, caller, now);
+        let federated = match scope {
+            Scope::AllBundles => self.federated.clone(),
+            Scope::Workload | Scope::Process | Scope::Delegate => entries
+                .iter()
+                .flat_map(|entry| &entry.federates_with)
+                .filter_map(|name| self.federated.get_key_value(name))
+                .map(|(name, bundle)| (name.clone(), bundle.clone()))
+                .collect(),
+        };
         let registered = entries.len();
         let mut identities = Vec::with_capacity(registered);
         for entry in entries {
@@ -227,6 +238,7 @@ impl State {
     }
 
     fn concern_federated(&self, trust_domain: &TrustDomain, concerned: &mut BTreeSet<SubscriberId>) {
+        concerned.extend(self.subscribers.of_all_bundles());
         for entry in self
             .entries
             .iter()

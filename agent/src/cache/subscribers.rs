@@ -22,12 +22,14 @@ pub(crate) struct Subscribers {
 #[derive(Debug)]
 struct Subscriber {
     selectors: SelectorSet,
+    all_bundles: bool,
     // A permit is stored when nobody waits, so a change is never missed and never counted twice.
     changed: Arc<Notify>,
 }
 
 impl Subscribers {
-    pub(crate) fn add(&mut self, selectors: SelectorSet) -> (SubscriberId, Arc<Notify>) {
+    /// Whoever wants `all_bundles` is told of those too that none of its entries names.
+    pub(crate) fn add(&mut self, selectors: SelectorSet, all_bundles: bool) -> (SubscriberId, Arc<Notify>) {
         self.last_id += 1;
         for selector in &selectors {
             self.by_selector
@@ -40,6 +42,7 @@ impl Subscribers {
             self.last_id,
             Subscriber {
                 selectors,
+                all_bundles,
                 changed: changed.clone(),
             },
         );
@@ -75,6 +78,12 @@ impl Subscribers {
         })
     }
 
+    /// Those who want all bundles.
+    pub(crate) fn of_all_bundles(&self) -> impl Iterator<Item = SubscriberId> + '_ {
+        let all = self.by_id.iter().filter(|(_, subscriber)| subscriber.all_bundles);
+        all.map(|(id, _)| *id)
+    }
+
     /// Whether somebody waits for the entry, so that its SVID must stay.
     pub(crate) fn want(&self, entry: &Entry) -> bool {
         self.of(entry).next().is_some()
@@ -101,8 +110,8 @@ mod tests {
     #[test]
     fn only_those_who_cover_all_selectors_are_concerned() {
         let mut subscribers = Subscribers::default();
-        let (both, _) = subscribers.add(selectors(&[1, 2]).into_iter().collect());
-        let (one, _) = subscribers.add(selectors(&[1]).into_iter().collect());
+        let (both, _) = subscribers.add(selectors(&[1, 2]).into_iter().collect(), false);
+        let (one, _) = subscribers.add(selectors(&[1]).into_iter().collect(), false);
         let of = |subscribers: &Subscribers, wanted: &[u8]| {
             subscribers
                 .of(&Entry {

@@ -6,6 +6,20 @@ use std::sync::Arc;
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, Entry, EntryId, TrustDomain};
 
+/// For whom the cache is asked: which of the entries that match count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A workload for itself: of several identities with one hint the oldest.
+    Workload,
+    /// Who a process is, whatever it may be given.
+    Process,
+    /// A delegate on behalf of a workload: neither admin nor downstream identities. Hints aren't looked at, as SPIRE has
+    /// it.
+    Delegate,
+    /// Whoever sees all bundles, those that no entry of its own names included.
+    AllBundles,
+}
+
 /// What a synchronisation learned, by push or by poll: the one form in which changes reach the cache.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CacheUpdate {

@@ -75,7 +75,8 @@ fn defaults_are_those_of_spire() {
         (config.trust_domain.as_str(), config.data_dir.as_path()),
         ("example.org", Path::new("."))
     );
-    assert_eq!(config.socket_path, Path::new("/tmp/spire-agent/public/api.sock"));
+    let socket = Some("/tmp/spire-agent/public/api.sock".into());
+    assert_eq!((config.socket_path, config.admin), (socket, None));
     assert_eq!(
         config.bootstrap,
         BundleSource::Path("b.pem".into(), BundleFormat::Pem)
@@ -208,12 +209,11 @@ fn what_is_required_and_what_excludes_what() {
 #[test]
 fn keys_of_parts_to_come_are_warned_of() {
     let (_, warnings) = read(
-        "authorized_delegates = [\"spiffe://example.org/x\"] sds {} availability_target = \"24h\" rebootstrap_mode = \"auto\"\n\
+        "sds {} availability_target = \"24h\" rebootstrap_mode = \"auto\"\n\
          experimental { broker {} nonsense = 1 }",
     )
     .unwrap();
     for part in [
-        "authorized_delegates",
         "agent.sds",
         "rebootstrap_mode",
         "experimental.broker",
@@ -224,7 +224,7 @@ fn keys_of_parts_to_come_are_warned_of() {
             "{part} is not in {warnings:#?}"
         );
     }
-    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
 }
 
 #[test]
@@ -292,4 +292,32 @@ fn a_join_token_can_come_from_a_file() {
         &read(&format!("join_token_file = \"{}\"", file.display())),
         "is empty",
     );
+}
+
+#[test]
+fn the_admin_socket_is_away_from_the_public_one() {
+    let (config, _) = read(
+        "socket_path = \"/run/a/public/api.sock\" admin_socket_path = \"/run/a/admin.sock\"\n\
+         authorized_delegates = [\"spiffe://example.org/proxy\"]",
+    )
+    .unwrap();
+    let admin = config.admin.unwrap();
+    assert_eq!(admin.socket, Path::new("/run/a/admin.sock"));
+    assert_eq!(
+        admin.delegates.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+        ["spiffe://example.org/proxy"]
+    );
+    for path in ["/run/a/public/admin.sock", "/run/a/public/x/admin.sock"] {
+        let beside = format!("socket_path = \"/run/a/public/api.sock\" admin_socket_path = \"{path}\"");
+        assert_fault(&read(&beside), "admin socket cannot be in the same directory");
+        let (config, _) = read(&format!(
+            "{beside} disable_workload_api = true disable_sds_api = true"
+        ))
+        .unwrap();
+        assert!(config.socket_path.is_none(), "nothing would be served there");
+    }
+    for id in ["spiffe://other.org/x", "proxy"] {
+        let delegates = format!("authorized_delegates = [\"{id}\"]");
+        assert_fault(&read(&delegates), "error validating authorized delegate");
+    }
 }

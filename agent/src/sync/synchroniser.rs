@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credence_crypto::x509::X509SvidKey;
-use credence_identity::{Bundle, EntryId, TrustDomain};
+use credence_identity::{Bundle, EntryId, Timestamp, TrustDomain};
 use credence_runtime::backoff::Backoff;
+use credence_runtime::clock::Clock;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -43,6 +44,9 @@ pub(crate) struct Synchroniser {
     pub(crate) bundle: watch::Sender<Arc<Bundle>>,
     /// Counts the times that the cache was brought in step.
     pub(crate) in_step: watch::Sender<u64>,
+    /// When the server last said that it is.
+    pub(crate) last_sync: watch::Sender<Option<Timestamp>>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Between two polls.
     pub(crate) interval: Duration,
     /// What the server is told of this agent, once.
@@ -173,7 +177,12 @@ impl Synchroniser {
         stream: &mut PushStream,
     ) -> Result<bool, CallError> {
         match event {
-            PushEvent::Heartbeat => return Ok(false),
+            PushEvent::Heartbeat => {
+                if progress.is_done() {
+                    self.last_sync.send_replace(Some(self.clock.now()));
+                }
+                return Ok(false);
+            }
             PushEvent::Unchanged => progress.compared = true,
             PushEvent::Versions { page, more } => {
                 let comparison = progress
@@ -246,6 +255,7 @@ impl Synchroniser {
 
     /// The cache is in step: tells those who wait for it, and the server which agent this is.
     async fn stepped(&self, posted: &mut bool) {
+        self.last_sync.send_replace(Some(self.clock.now()));
         self.in_step.send_modify(|times| *times += 1);
         if *posted {
             return;

@@ -17,6 +17,8 @@ pub use extensions::{ExtensionError, KeyUsage};
 pub use issue::{CaSubject, IssueError, LeafParams, X509Ca};
 pub use path::{MAX_CHAIN, PathError, verify_chain};
 pub use subject::Subject;
-pub use svid::{SvidError, VerifiedSvid, X509Svid, X509SvidKey, verify_svid, verify_svid_in};
+pub use svid::{
+    SvidError, VerifiedSvid, X509Svid, X509SvidKey, chain_with_root, verify_svid, verify_svid_in,
+};
 
 pub(crate) use extensions::{Extensions, write_subject_alt_name};

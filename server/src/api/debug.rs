@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use credence_crypto::x509::Certificate;
+use credence_crypto::x509::{Certificate, chain_with_root};
 use credence_proto::spire::api::server::debug::v1 as pb;
 use tonic::{Request, Response, Status};
 
@@ -23,25 +23,11 @@ impl DebugService {
     /// The chain of the server's SVID up to and with its root, as SPIRE shows it.
     fn svid_chain(&self) -> Vec<pb::get_info_response::Cert> {
         let svid = Arc::clone(&self.context.server_svid.borrow());
-        let chain = svid
-            .svid
-            .chain
-            .iter()
-            .filter_map(|der| Certificate::from_der(der).ok());
-        let mut chain: Vec<_> = chain.collect();
-        let root = {
-            let state = self.context.registry.read();
-            let issuer = chain
-                .last()
-                .and_then(|last| last.authority_key_id().map(<[u8]>::to_vec));
-            let roots = state
-                .own_bundle()
-                .into_iter()
-                .flat_map(|bundle| &bundle.x509_authorities);
-            let mut roots = roots.filter_map(|authority| Certificate::from_der(&authority.der).ok());
-            roots.find(|root| root.subject_key_id() == issuer.as_deref())
-        };
-        chain.extend(root);
+        let state = self.context.registry.read();
+        let authorities = state
+            .own_bundle()
+            .map_or(&[][..], |bundle| &bundle.x509_authorities);
+        let chain = chain_with_root(&svid.svid.chain, authorities);
         chain.iter().map(certificate_to_proto).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use credence_proto::spire::api::server::logger::v1 as pb;
-use credence_proto::spire::api::types::{self, LogLevel};
+use credence_proto::spire::api::types;
 use credence_runtime::log::Level;
 use tonic::{Request, Response, Status};
 
@@ -23,39 +23,9 @@ impl LoggerService {
     fn answer(&self) -> Response<types::Logger> {
         let log = &self.context.log;
         Response::new(types::Logger {
-            current_level: to_proto(log.level()).into(),
-            launch_level: to_proto(log.launch_level()).into(),
+            current_level: log.level().api_number(),
+            launch_level: log.launch_level().api_number(),
         })
-    }
-}
-
-fn to_proto(level: Level) -> LogLevel {
-    match level {
-        Level::Panic => LogLevel::Panic,
-        Level::Fatal => LogLevel::Fatal,
-        Level::Error => LogLevel::Error,
-        Level::Warn => LogLevel::Warn,
-        Level::Info => LogLevel::Info,
-        Level::Debug => LogLevel::Debug,
-        Level::Trace => LogLevel::Trace,
-    }
-}
-
-fn from_proto(level: i32) -> Result<Level, Status> {
-    match LogLevel::try_from(level) {
-        Ok(LogLevel::Panic) => Ok(Level::Panic),
-        Ok(LogLevel::Fatal) => Ok(Level::Fatal),
-        Ok(LogLevel::Error) => Ok(Level::Error),
-        Ok(LogLevel::Warn) => Ok(Level::Warn),
-        Ok(LogLevel::Info) => Ok(Level::Info),
-        Ok(LogLevel::Debug) => Ok(Level::Debug),
-        Ok(LogLevel::Trace) => Ok(Level::Trace),
-        Ok(LogLevel::Unspecified) => Err(Status::invalid_argument(
-            "newLevel value cannot be LogLevel_UNSPECIFIED",
-        )),
-        Err(_) => Err(Status::invalid_argument(format!(
-            "unsupported log level: {level}"
-        ))),
     }
 }
 
@@ -69,9 +39,13 @@ impl pb::logger_server::Logger for LoggerService {
         &self,
         request: Request<pb::SetLogLevelRequest>,
     ) -> Result<Response<types::Logger>, Status> {
-        let level = from_proto(request.get_ref().new_level)?;
+        let level = match request.get_ref().new_level {
+            0 => Err("newLevel value cannot be LogLevel_UNSPECIFIED"),
+            number => Level::from_api_number(number).ok_or("unsupported log level"),
+        };
+        let level = level.map_err(Status::invalid_argument)?;
+        tracing::info!(new_log_level = level.as_str(), "SetLogLevel Called");
         self.context.log.set_level(level);
-        tracing::info!(new_level = level.as_str(), "Setting log level");
         Ok(self.answer())
     }
 
@@ -79,11 +53,9 @@ impl pb::logger_server::Logger for LoggerService {
         &self,
         _: Request<pb::ResetLogLevelRequest>,
     ) -> Result<Response<types::Logger>, Status> {
+        let launch_log_level = self.context.log.launch_level().as_str();
+        tracing::info!(launch_log_level, "ResetLogLevel Called");
         self.context.log.reset();
-        tracing::info!(
-            new_level = self.context.log.level().as_str(),
-            "Resetting log level"
-        );
         Ok(self.answer())
     }
 }

@@ -3,14 +3,11 @@
 //! Demanded for the Workload API's own methods only, as SPIRE does: health checks, reflection and Envoy's SDS on the
 //! same socket come from clients that cannot send it.
 
-use std::sync::Arc;
-
 use credence_runtime::grpc::RequestId;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-use super::Shared;
-use super::call::Call;
+use super::WorkloadApi;
 use crate::explain::Stage;
 
 const HEADER: &str = "workload.spiffe.io";
@@ -18,7 +15,7 @@ const HEADER: &str = "workload.spiffe.io";
 /// Lets a request through that carries the header exactly once, with exactly the value `true`.
 #[derive(Debug, Clone)]
 pub struct Demand {
-    pub(super) shared: Arc<Shared>,
+    pub(super) api: WorkloadApi,
 }
 
 impl Interceptor for Demand {
@@ -36,7 +33,7 @@ impl Demand {
     #[cold]
     fn refusal(&self, request: &Request<()>) -> Status {
         let status = Status::invalid_argument("security header missing from request");
-        match Call::new("", self.shared.clone(), request.extensions()) {
+        match self.api.call("", request) {
             Ok(call) => call.refuse(status, Stage::Header, None),
             Err(_) => RequestId::random().mark(status),
         }

@@ -1,4 +1,3 @@
-mod lab;
 mod logged;
 mod others;
 mod vectors;
@@ -10,8 +9,8 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
-use self::lab::*;
 use super::*;
+use crate::api::lab::*;
 use crate::attestor::workload::ProcFs;
 use crate::cache::JwtFetchError;
 

@@ -65,6 +65,19 @@ impl Process {
         Self::pin(pid, uid, gid, open_pidfd(pid)?, proc)
     }
 
+    /// The process that has this number now. Whoever names it answers for its being the right one.
+    ///
+    /// # Errors
+    /// What the system says when there is none, or when it has no descriptor left.
+    pub fn with_pid(pid: i32, proc: &ProcFs) -> io::Result<Self> {
+        if pid <= 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let pin = open_pidfd(pid)?;
+        let acts_as = proc.credentials(pid)?;
+        Self::pin(pid, acts_as.uid, acts_as.gid, pin, proc)
+    }
+
     fn pin(pid: i32, uid: u32, gid: u32, pin: Pin, proc: &ProcFs) -> io::Result<Self> {
         let (pidfd, ended) = match pin {
             Pin::Fd(fd) => (Some(watch(fd)?), false),

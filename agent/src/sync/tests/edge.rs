@@ -223,6 +223,8 @@ async fn a_server_without_push_is_polled_and_asked_again_after_a_while() {
         state: Arc::new(StateFile::open(folder.path()).unwrap()),
         bundle: watch::channel(bundle()).0,
         in_step: watch::channel(0).0,
+        last_sync: watch::channel(None).0,
+        clock: Arc::new(ManualClock::new(START)),
         interval: Duration::from_secs(5),
         version: "1.2.3",
     };

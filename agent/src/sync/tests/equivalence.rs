@@ -56,6 +56,8 @@ impl Poller {
             state: Arc::new(StateFile::open(&lab.path("poller")).unwrap()),
             bundle,
             in_step: watch::channel(0).0,
+            last_sync: watch::channel(None).0,
+            clock: lab.clock.clone(),
             interval: Duration::from_secs(5),
             version: "poller",
         };

@@ -186,6 +186,8 @@ impl Year {
             state,
             bundle: watch::channel(bundle).0,
             in_step: stepped,
+            last_sync: watch::channel(None).0,
+            clock: clock.clone(),
             interval: POLL,
             version: "1.2.3-test",
         };

@@ -168,6 +168,22 @@ pub struct VerifiedSvid {
     pub leaf: Certificate,
 }
 
+/// A chain (DER, leaf first) with the authority that its last certificate names as its issuer, to be shown. Nothing is
+/// verified, and what can't be parsed is left out.
+pub fn chain_with_root(chain: &[Arc<[u8]>], authorities: &[X509Authority]) -> Vec<Certificate> {
+    let parsed = chain.iter().filter_map(|der| Certificate::from_der(der).ok());
+    let mut chain: Vec<Certificate> = parsed.collect();
+    let issuer = chain
+        .last()
+        .and_then(|last| last.authority_key_id().map(<[u8]>::to_vec));
+    let roots = authorities
+        .iter()
+        .filter_map(|authority| Certificate::from_der(&authority.der).ok());
+    let root = { roots }.find(|root| root.subject_key_id() == issuer.as_deref());
+    chain.extend(root);
+    chain
+}
+
 /// Verifies a peer's chain (DER, leaf first) against the authorities of one trust domain, which must be the leaf's: compare
 /// [`VerifiedSvid::id`], or use [`verify_svid_in`], which chooses the bundle itself.
 pub fn verify_svid<C: AsRef<[u8]>>(

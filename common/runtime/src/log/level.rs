@@ -55,6 +55,17 @@ impl Level {
             .map_or("trace", |(_, name)| name)
     }
 
+    /// Its number in SPIRE's Logger API, where 0 stands for none: 1 (panic) to 7 (trace).
+    pub fn api_number(self) -> i32 {
+        i32::from(self as u8) + 1
+    }
+
+    /// The level that has this number in SPIRE's Logger API.
+    pub fn from_api_number(number: i32) -> Option<Self> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        NAMES.get(index).map(|(level, _)| *level)
+    }
+
     pub(super) fn allows(self, level: tracing::Level) -> bool {
         Level::from(level) <= self
     }

@@ -202,7 +202,7 @@ async fn a_refusal_carries_its_number_and_is_kept_under_it() {
         .unwrap_err();
     assert_eq!(refused.message(), "no identity issued");
     let id = RequestId::of(&refused).expect("a request id");
-    let kept = lab.api.refusals.find(id).expect("it is kept");
+    let kept = lab.ground.refusals.find(id).expect("it is kept");
     assert_eq!(
         (kept.method, kept.stage.clone()),
         ("FetchX509SVID", Stage::NoIdentity(None))
@@ -219,7 +219,7 @@ async fn a_refusal_carries_its_number_and_is_kept_under_it() {
         .unwrap_err();
     let id = RequestId::of(&refused).expect("a request id");
     assert_eq!(
-        lab.api.refusals.find(id).expect("it is kept").stage,
+        lab.ground.refusals.find(id).expect("it is kept").stage,
         Stage::Header
     );
 }

@@ -1,5 +1,5 @@
-//! One call: who makes it, and how it is refused. Refusals have SPIRE's texts, and log lines its words; each is kept under
-//! the call's number for `explain request`.
+//! One call of a process: who makes it, and how it is refused. Refusals have SPIRE's texts, and log lines its words; each
+//! is kept under the call's number for `explain request`.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,16 +8,19 @@ use credence_identity::{SelectorSet, SpiffeId};
 use credence_runtime::grpc::RequestId;
 use tonic::{Extensions, Status};
 
-use super::Shared;
-use crate::api::peer::Caller;
+use super::Ground;
+use super::peer::Caller;
 use crate::explain::{Refusal, Stage};
 
+/// A call with what its service was set up with.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct Call<O> {
+    pub(super) service: &'static str,
     pub(super) method: &'static str,
     pub(super) caller: Caller,
     pub(super) id: RequestId,
-    pub(super) shared: Arc<Shared>,
+    pub(super) ground: Arc<Ground>,
+    pub(super) options: Arc<O>,
 }
 
 /// An event of this call at a level, with SPIRE's fields.
@@ -25,7 +28,7 @@ macro_rules! log {
     ($level:ident, $call:expr, $($rest:tt)+) => {
         tracing::$level!(
             subsystem_name = "endpoints",
-            service = "WorkloadAPI",
+            service = $call.service,
             method = $call.method,
             pid = $call.caller.pid(),
             request_id = %$call.id,
@@ -35,26 +38,30 @@ macro_rules! log {
 }
 pub(super) use log;
 
-impl Call {
+impl<O> Call<O> {
+    /// The call of the process whose connection the request came by.
     pub(super) fn new(
-        method: &'static str,
-        shared: Arc<Shared>,
+        (service, method): (&'static str, &'static str),
+        ground: Arc<Ground>,
+        options: Arc<O>,
         extensions: &Extensions,
     ) -> Result<Self, Status> {
         // Each connection has one; a request without is our own fault.
         let caller = extensions.get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::internal("caller of the connection is unknown"))?;
         Ok(Self {
+            service,
             method,
             caller,
             id: RequestId::random(),
-            shared,
+            ground,
+            options,
         })
     }
 
     /// The caller's selectors at this moment.
     pub(super) async fn attest(&self) -> Result<SelectorSet, Status> {
-        let attested = self.shared.attestors.attest(&self.caller).await;
+        let attested = self.ground.attestors.attest(&self.caller).await;
         attested.map_err(|error| self.not_attested(&error))
     }
 
@@ -66,7 +73,7 @@ impl Call {
     /// A refusal, which is kept, with the number of the call.
     pub(super) fn refuse(&self, status: Status, stage: Stage, selectors: Option<&SelectorSet>) -> Status {
         let refusal = Refusal {
-            at: self.shared.clock.now(),
+            at: self.ground.clock.now(),
             method: self.method,
             pid: self.caller.pid(),
             uid: self.caller.uid(),
@@ -74,12 +81,13 @@ impl Call {
             selectors: selectors.cloned(),
             stage,
         };
-        let refusals = &self.shared.refusals;
+        let refusals = &self.ground.refusals;
         refusals.put(self.id, refusal.uid, refusal.bounded());
         self.id.mark(status)
     }
 
-    fn not_attested(&self, error: &(dyn Error + 'static)) -> Status {
+    /// The answer when the caller, or the process it asks for, can't be attested.
+    pub(super) fn not_attested(&self, error: &(dyn Error + 'static)) -> Status {
         log!(error, self, error, "Workload attestation failed");
         let status = Status::unavailable("workload attestation failed");
         self.refuse(status, Stage::Attestation(with_causes(error)), None)
@@ -104,12 +112,16 @@ impl Call {
         self.refuse(status, Stage::NotSigned, Some(selectors))
     }
 
+    /// The end of a stream when the agent stops.
     pub(super) fn shutting_down(&self) -> Status {
-        self.refuse(
-            Status::unavailable("agent is shutting down"),
-            Stage::Stopping,
-            None,
-        )
+        let status = Status::unavailable("agent is shutting down");
+        self.refuse(status, Stage::Stopping, None)
+    }
+
+    /// The refusal of an argument; `event` is what the log calls it.
+    pub(super) fn invalid(&self, event: &'static str, text: &str) -> Status {
+        log!(error, self, error = %text, "{event}");
+        self.refuse(Status::invalid_argument(text), Stage::Request, None)
     }
 }
 

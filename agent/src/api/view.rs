@@ -1,12 +1,14 @@
-//! What each stream shows of a caller's identities and bundles.
+//! What each stream shows of identities and bundles, in the messages of the Workload API and of the delegated one.
 //!
 //! X.509 and JWT material never mix: an authority of one kind must not vouch for the other.
 
 use std::collections::BTreeMap;
 
 use credence_crypto::bundle::{to_jwks, x509_to_der};
-use credence_identity::{Bundle, TrustDomain};
+use credence_identity::{Bundle, SpiffeId, TrustDomain};
 use credence_proto::spiffe_workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
+use credence_proto::spire::api::agent::delegatedidentity::v1 as delegated;
+use credence_proto::spire::api::types;
 
 use crate::cache::{Identity, WorkloadUpdate};
 
@@ -42,6 +44,52 @@ pub(super) const JWT_BUNDLES: View<JwtBundlesResponse> = View {
         bundles: all_bundles(update, |bundle| to_jwks(&bundle.jwt_authorities).into_bytes()),
     },
 };
+
+/// X.509-SVIDs for a delegate, who gets the bundles by a stream of their own and here only the names of those needed.
+pub(super) const DELEGATED_X509_SVIDS: View<delegated::SubscribeToX509sviDsResponse> = View {
+    shows_svids: true,
+    same: |old, new| same_identities(old, new) && old.federated.keys().eq(new.federated.keys()),
+    message: |update| delegated::SubscribeToX509sviDsResponse {
+        x509_svids: update.identities.iter().map(delegated_x509_svid).collect(),
+        federates_with: update.federated.keys().map(key).collect(),
+    },
+};
+
+pub(super) const DELEGATED_X509_BUNDLES: View<delegated::SubscribeToX509BundlesResponse> = View {
+    shows_svids: false,
+    same: X509_BUNDLES.same,
+    message: |update| delegated::SubscribeToX509BundlesResponse {
+        ca_certificates: all_bundles(update, x509_to_der),
+    },
+};
+
+pub(super) const DELEGATED_JWT_BUNDLES: View<delegated::SubscribeToJwtBundlesResponse> = View {
+    shows_svids: false,
+    same: JWT_BUNDLES.same,
+    message: |update| delegated::SubscribeToJwtBundlesResponse {
+        bundles: all_bundles(update, |bundle| to_jwks(&bundle.jwt_authorities).into_bytes()),
+    },
+};
+
+/// A SPIFFE ID as SPIRE's own APIs have it.
+pub(super) fn id_message(id: &SpiffeId) -> types::Spiffeid {
+    types::Spiffeid {
+        trust_domain: id.trust_domain_name().to_owned(),
+        path: id.path().to_owned(),
+    }
+}
+
+fn delegated_x509_svid(Identity { entry, svid }: &Identity) -> delegated::X509svidWithKey {
+    delegated::X509svidWithKey {
+        x509_svid: Some(types::X509svid {
+            cert_chain: svid.svid.chain.iter().map(|der| der.to_vec()).collect(),
+            id: Some(id_message(&svid.svid.id)),
+            expires_at: svid.svid.not_after.unix_seconds(),
+            hint: entry.hint.to_string(),
+        }),
+        x509_svid_key: svid.key.pkcs8_der().to_vec(),
+    }
+}
 
 fn x509_svids(update: &WorkloadUpdate) -> X509svidResponse {
     let bundle = x509_to_der(&update.bundle);

@@ -1,8 +1,8 @@
-//! A Workload API on a real socket, whose callers are this test process.
+//! The agent's APIs on real sockets, whose callers are this test process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,26 +13,31 @@ use credence_identity::{
     Bundle, Entry, EntryId, JwtAuthority, Selector, SpiffeId, Timestamp, TrustDomain, X509Authority,
 };
 use credence_proto::spiffe_workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use credence_runtime::clock::ManualClock;
+use credence_proto::spiffe_workload::spiffe_workload_api_server::SpiffeWorkloadApi as _;
+use credence_proto::spiffe_workload::{X509svidRequest, X509svidResponse};
+use credence_runtime::clock::{Clock as _, ManualClock};
 use credence_runtime::grpc::connect_unix;
 use credence_runtime::supervisor::Supervisor;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
-use super::super::*;
+use super::follow::Messages;
+use super::workload::{WorkloadApi, WorkloadOptions};
 use crate::api::peer::Caller;
-use crate::api::{PublicApi, serve_public};
-use crate::attestor::workload::{ProcFs, Process, UnixOptions};
-use crate::cache::{CacheLimits, CacheUpdate, JwtFetchError, JwtIssuer};
+use crate::api::{Ground, serve_public};
+use crate::attestor::workload::{ProcFs, Process, UnixOptions, WorkloadAttestors};
+use crate::cache::{Cache, CacheLimits, CacheUpdate, JwtFetchError, JwtIssuer};
+use crate::explain::Refusals;
 
-pub(super) use crate::cache::testing::{START, entry, svid};
+pub(in crate::api) use crate::cache::testing::{START, entry, svid};
 
-pub(super) const TTL: Duration = Duration::from_secs(3600);
+pub(in crate::api) const TTL: Duration = Duration::from_secs(3600);
 
 /// An entry that this process matches.
-pub(super) fn own_entry(id: &str) -> Entry {
+pub(in crate::api) fn own_entry(id: &str) -> Entry {
     let uid = nix::unistd::geteuid().to_string();
     Entry {
         selectors: vec![Selector::new("unix", &format!("uid:{uid}")).unwrap()],
@@ -40,26 +45,26 @@ pub(super) fn own_entry(id: &str) -> Entry {
     }
 }
 
-pub(super) fn trust_domain(name: &str) -> TrustDomain {
+pub(in crate::api) fn trust_domain(name: &str) -> TrustDomain {
     TrustDomain::parse(name).unwrap()
 }
 
 /// Signs tokens as the key `kid` of a trust domain.
 #[derive(Debug)]
-pub(super) struct TokenKey {
+pub(in crate::api) struct TokenKey {
     key: PrivateKey,
     kid: &'static str,
 }
 
 impl TokenKey {
-    pub(super) fn new(kid: &'static str) -> Self {
+    pub(in crate::api) fn new(kid: &'static str) -> Self {
         Self {
             key: PrivateKey::generate(KeyType::EcP256).unwrap(),
             kid,
         }
     }
 
-    pub(super) fn authority(&self) -> JwtAuthority {
+    pub(in crate::api) fn authority(&self) -> JwtAuthority {
         JwtAuthority {
             key_id: self.kid.into(),
             public_key: self.key.public_key().spki_der().into(),
@@ -68,7 +73,7 @@ impl TokenKey {
         }
     }
 
-    pub(super) fn token(&self, claims: &Value) -> String {
+    pub(in crate::api) fn token(&self, claims: &Value) -> String {
         let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!(
             "{}.{}",
@@ -82,10 +87,10 @@ impl TokenKey {
 
 /// A server that signs JWT-SVIDs, or doesn't.
 #[derive(Debug)]
-pub(super) struct Issuer {
+pub(in crate::api) struct Issuer {
     key: TokenKey,
     clock: Arc<ManualClock>,
-    pub(super) fails_for: Mutex<BTreeMap<EntryId, JwtFetchError>>,
+    pub(in crate::api) fails_for: Mutex<BTreeMap<EntryId, JwtFetchError>>,
 }
 
 impl JwtIssuer for Issuer {
@@ -112,10 +117,10 @@ impl JwtIssuer for Issuer {
 }
 
 /// What a lab begins with.
-pub(super) struct Setup {
-    pub(super) now: Timestamp,
-    pub(super) proc: ProcFs,
-    pub(super) workload: Option<WorkloadOptions>,
+pub(in crate::api) struct Setup {
+    pub(in crate::api) now: Timestamp,
+    pub(in crate::api) proc: ProcFs,
+    pub(in crate::api) workload: Option<WorkloadOptions>,
 }
 
 impl Default for Setup {
@@ -128,18 +133,18 @@ impl Default for Setup {
     }
 }
 
-pub(super) struct Lab {
-    pub(super) cache: Cache,
-    pub(super) clock: Arc<ManualClock>,
-    pub(super) issuer: Arc<Issuer>,
-    pub(super) api: PublicApi,
-    pub(super) supervisor: Supervisor,
-    pub(super) socket: PathBuf,
-    _folder: tempfile::TempDir,
+pub(in crate::api) struct Lab {
+    pub(in crate::api) cache: Cache,
+    pub(in crate::api) clock: Arc<ManualClock>,
+    pub(in crate::api) issuer: Arc<Issuer>,
+    pub(in crate::api) ground: Arc<Ground>,
+    pub(in crate::api) supervisor: Supervisor,
+    pub(in crate::api) socket: PathBuf,
+    pub(in crate::api) folder: tempfile::TempDir,
 }
 
 impl Lab {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(in crate::api) fn new(setup: Setup) -> Self {
         let clock = Arc::new(ManualClock::new(setup.now));
         let key = TokenKey::new("own");
         let bundle = Bundle {
@@ -163,35 +168,35 @@ impl Lab {
         );
         let unix = Some(UnixOptions::default());
         let attestors = Arc::new(WorkloadAttestors::new(unix, setup.proc.clone(), clock.clone()));
-        let api = PublicApi {
-            cache: cache.clone(),
-            attestors,
-            proc: setup.proc,
-            clock: clock.clone(),
-            workload: setup.workload,
-            refusals: Refusals::default(),
-        };
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("100% own.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let supervisor = Supervisor::new();
+        let ground = Arc::new(Ground {
+            cache: cache.clone(),
+            attestors,
+            proc: setup.proc,
+            clock: clock.clone(),
+            refusals: Refusals::default(),
+            shutdown: supervisor.token(),
+        });
         supervisor.spawn_graceful(
             "public socket",
-            serve_public(listener, api.clone(), supervisor.token()),
+            serve_public(listener, ground.clone(), setup.workload),
         );
         Self {
             cache,
             clock,
             issuer,
-            api,
+            ground,
             supervisor,
             socket,
-            _folder: folder,
+            folder,
         }
     }
 
     /// A lab whose caller has `count` signed identities: `one`, `two`, …
-    pub(super) fn with_identities(count: usize) -> Self {
+    pub(in crate::api) fn with_identities(count: usize) -> Self {
         let lab = Self::new(Setup::default());
         for name in ["one", "two", "six", "ten"].iter().take(count) {
             lab.put(own_entry(name));
@@ -200,19 +205,19 @@ impl Lab {
         lab
     }
 
-    pub(super) fn put(&self, entry: Entry) {
+    pub(in crate::api) fn put(&self, entry: Entry) {
         self.cache.apply(CacheUpdate {
             entries: vec![Arc::new(entry)],
             ..CacheUpdate::default()
         });
     }
 
-    pub(super) fn sign(&self, entry: Entry) {
+    pub(in crate::api) fn sign(&self, entry: Entry) {
         let svid = svid(&entry, self.clock.now(), TTL);
         self.cache.put_x509_svids(vec![(Arc::new(entry), svid)]);
     }
 
-    pub(super) fn remove(&self, id: &str) {
+    pub(in crate::api) fn remove(&self, id: &str) {
         let removed_entries = vec![EntryId::parse(id).unwrap()];
         self.cache.apply(CacheUpdate {
             removed_entries,
@@ -220,51 +225,41 @@ impl Lab {
         });
     }
 
-    pub(super) fn put_bundle(&self, bundle: Bundle) {
+    pub(in crate::api) fn put_bundle(&self, bundle: Bundle) {
         self.cache.apply(CacheUpdate {
             bundles: vec![Arc::new(bundle)],
             ..CacheUpdate::default()
         });
     }
 
-    pub(super) async fn channel(&self) -> Channel {
+    pub(in crate::api) async fn channel(&self) -> Channel {
         connect_unix(&self.socket).await.unwrap()
     }
 
-    pub(super) async fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
+    pub(in crate::api) async fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
         SpiffeWorkloadApiClient::new(self.channel().await)
     }
 
     /// Calls FetchX509SVID as the process at the other end of that connection.
-    pub(super) async fn open_as(
+    pub(in crate::api) async fn open_as(
         &self,
         connection: &UnixStream,
     ) -> Result<Messages<X509svidResponse>, Status> {
-        let shared = Shared {
-            cache: self.cache.clone(),
-            attestors: self.api.attestors.clone(),
-            clock: self.api.clock.clone(),
-            options: WorkloadOptions::default(),
-            refusals: Refusals::default(),
-            shutdown: self.supervisor.token(),
-        };
-        let caller = Process::at_other_end(connection, &self.api.proc).unwrap();
+        let caller = Process::at_other_end(connection, &self.ground.proc).unwrap();
         let mut request = with_header(X509svidRequest {});
         request.extensions_mut().insert(Caller(Arc::new(caller)));
-        let api = WorkloadApi {
-            shared: Arc::new(shared),
-        };
+        let api = WorkloadApi::new(self.ground.clone(), WorkloadOptions::default());
         Ok(api.fetch_x509svid(request).await?.into_inner())
     }
 
     /// A token of the own trust domain with these claims besides `sub`, `aud` ("a") and `exp`.
-    pub(super) fn own_token(&self, more: Value) -> String {
+    pub(in crate::api) fn own_token(&self, more: Value) -> String {
         self.issuer.key.token(&claims("spiffe://example.org/one", more))
     }
 }
 
 /// Claims for audience `a` until 2100; members of `more` replace or add.
-pub(super) fn claims(subject: &str, more: Value) -> Value {
+pub(in crate::api) fn claims(subject: &str, more: Value) -> Value {
     let mut claims = json!({"sub": subject, "aud": ["a"], "exp": 4_102_444_800_i64, "iat": 1_600_000_000});
     for (name, value) in more.as_object().unwrap() {
         claims[name] = value.clone();
@@ -273,7 +268,7 @@ pub(super) fn claims(subject: &str, more: Value) -> Value {
 }
 
 /// A foreign trust domain's bundle.
-pub(super) fn foreign_bundle(name: &str, key: &TokenKey) -> Bundle {
+pub(in crate::api) fn foreign_bundle(name: &str, key: &TokenKey) -> Bundle {
     Bundle {
         x509_authorities: vec![X509Authority {
             der: b"foreign root".as_slice().into(),
@@ -285,7 +280,7 @@ pub(super) fn foreign_bundle(name: &str, key: &TokenKey) -> Bundle {
 }
 
 /// A request with the security header.
-pub(super) fn with_header<T>(message: T) -> Request<T> {
+pub(in crate::api) fn with_header<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request
         .metadata_mut()
@@ -293,6 +288,6 @@ pub(super) fn with_header<T>(message: T) -> Request<T> {
     request
 }
 
-pub(super) fn spiffe_id(text: &str) -> SpiffeId {
+pub(in crate::api) fn spiffe_id(text: &str) -> SpiffeId {
     SpiffeId::parse(text).unwrap()
 }

@@ -1,0 +1,174 @@
+//! A stream: the whole truth at once, and again whenever it changes for whom it is.
+//!
+//! Whose it is is asked before each message, since a process may have become another program or user. A stream ends
+//! when its session does and when the agent stops; it stays silent while there is nothing new. Invariant: two
+//! consecutive messages differ.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use credence_identity::SelectorSet;
+use futures_util::{Stream, stream};
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::Ground;
+use super::view::View;
+use crate::cache::{Scope, Subscription, WorkloadUpdate};
+
+/// How long a message waits for identities that are registered but not signed yet.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// The messages of a stream.
+pub(super) type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+/// On whose behalf a stream is open, and what it may be told.
+pub(super) trait Session: Send + Sync + 'static {
+    /// What the stream is answered from.
+    fn ground(&self) -> &Ground;
+
+    /// What of the cache is theirs.
+    fn scope(&self) -> Scope;
+
+    /// The selectors at this moment; an error ends the stream.
+    fn selectors(&self) -> impl Future<Output = Result<SelectorSet, Status>> + Send;
+
+    /// Waits for the end of a process without which the stream has no purpose.
+    fn ended(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether this may be shown at all; an error ends the stream.
+    fn admit(
+        &self,
+        update: &WorkloadUpdate,
+        selectors: &SelectorSet,
+        shows_svids: bool,
+    ) -> Result<(), Status>;
+
+    /// What becomes of a stream whose first identities aren't signed in time; none to go on waiting.
+    fn late(&self, selectors: &SelectorSet) -> Option<Status>;
+
+    /// The end when the agent stops.
+    fn stopping(&self) -> Status;
+
+    /// Says in the log what is shown.
+    fn log(&self, update: &WorkloadUpdate);
+}
+
+/// Opens the stream; its first message is there already.
+///
+/// # Errors
+/// What the session says; Unavailable at shutdown.
+pub(super) async fn follow<S: Session, M: Send + 'static>(
+    session: S,
+    view: View<M>,
+) -> Result<Messages<M>, Status> {
+    let selectors = session.selectors().await?;
+    let cache = &session.ground().cache;
+    let subscription = cache.subscribe_in(session.scope(), selectors.clone());
+    let mut follower = Follower {
+        session,
+        view,
+        selectors,
+        subscription,
+        shown: None,
+    };
+    let first = follower.first().await?;
+    let state = (Some(first), Some(follower));
+    Ok(Box::pin(stream::unfold(state, async |(first, follower)| {
+        let mut follower = follower?;
+        if let Some(first) = first {
+            return Some((Ok(first), (None, Some(follower))));
+        }
+        match follower.next().await {
+            Ok(message) => Some((Ok(message), (None, Some(follower)))),
+            Err(end) => Some((Err(end), (None, None))),
+        }
+    })))
+}
+
+struct Follower<S, M> {
+    session: S,
+    view: View<M>,
+    selectors: SelectorSet,
+    subscription: Subscription,
+    shown: Option<WorkloadUpdate>,
+}
+
+impl<S: Session, M> Follower<S, M> {
+    async fn first(&mut self) -> Result<M, Status> {
+        let update = self.look().await?;
+        self.admit(&update)?;
+        if !self.shows_nothing(&update) {
+            return Ok(self.show(update));
+        }
+        match self.session.late(&self.selectors) {
+            Some(late) => Err(late),
+            None => self.next().await,
+        }
+    }
+
+    async fn next(&mut self) -> Result<M, Status> {
+        loop {
+            tokio::select! {
+                () = self.subscription.changed() => {}
+                () = self.session.ended() => {}
+                () = self.session.ground().shutdown.cancelled() => return Err(self.session.stopping()),
+            }
+            self.ask_again().await?;
+            let update = self.look().await?;
+            self.admit(&update)?;
+            // With the server away everything may have expired: what the workload has is no better, so say nothing.
+            if !self.shows_nothing(&update)
+                && !self
+                    .shown
+                    .as_ref()
+                    .is_some_and(|old| (self.view.same)(old, &update))
+            {
+                return Ok(self.show(update));
+            }
+        }
+    }
+
+    /// What is theirs. What isn't signed yet is waited for, so that a message is complete; should that take longer, what
+    /// is there has to do.
+    async fn look(&mut self) -> Result<WorkloadUpdate, Status> {
+        let update = self.subscription.update();
+        if !(self.view.shows_svids && update.pending) {
+            return Ok(update);
+        }
+        tokio::select! {
+            waited = timeout(PATIENCE, self.subscription.settled()) => drop(waited),
+            () = self.session.ground().shutdown.cancelled() => return Err(self.session.stopping()),
+        }
+        self.ask_again().await?;
+        Ok(self.subscription.update())
+    }
+
+    async fn ask_again(&mut self) -> Result<(), Status> {
+        let selectors = self.session.selectors().await?;
+        if selectors != self.selectors {
+            let cache = &self.session.ground().cache;
+            self.subscription = cache.subscribe_in(self.session.scope(), selectors.clone());
+            self.selectors = selectors;
+        }
+        Ok(())
+    }
+
+    fn admit(&self, update: &WorkloadUpdate) -> Result<(), Status> {
+        self.session.admit(update, &self.selectors, self.view.shows_svids)
+    }
+
+    /// Whether identities are registered of which none is signed.
+    fn shows_nothing(&self, update: &WorkloadUpdate) -> bool {
+        self.view.shows_svids && update.pending && update.identities.is_empty()
+    }
+
+    fn show(&mut self, update: WorkloadUpdate) -> M {
+        if self.view.shows_svids && tracing::enabled!(tracing::Level::DEBUG) {
+            self.session.log(&update);
+        }
+        let message = (self.view.message)(&update);
+        self.shown = Some(update);
+        message
+    }
+}
