@@ -1,9 +1,11 @@
-//! Every client of the field gets its identity: our own command line, openssl, and the SPIFFE libraries of Rust,
+//! Every client of the field gets its identity: our own command line, openssl, and the SPIFFE libraries of Go, Rust,
 //! Python (gRPC C-core) and Java (Netty).
 
+use std::collections::HashSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use credence_test_support::{Lab, Process, counterparts};
 use spiffe::WorkloadApiClient;
@@ -187,4 +189,42 @@ fn java_spiffe_fetches_and_validates() {
     assert!(output.status.success(), "{}", said(&output));
     expected(&String::from_utf8_lossy(&output.stdout));
     counterparts::record("java-spiffe", "ran");
+}
+
+#[test]
+fn go_spiffe_fetches_and_validates() {
+    let Some(program) = counterparts::go_spiffe(cache()) else {
+        return;
+    };
+    let (lab, _running) = lab();
+    let output = Command::new(program)
+        .args([lab.workload_api("node"), "feature-store".into()])
+        .output()
+        .expect("run the client");
+    assert!(output.status.success(), "{}", said(&output));
+    expected(&String::from_utf8_lossy(&output.stdout));
+    counterparts::record("go-spiffe", "ran");
+}
+
+/// A watcher is told of every renewal, and each SVID verifies by the bundle that comes with it.
+#[test]
+fn go_spiffe_watches_renewals() {
+    let Some(program) = counterparts::go_spiffe(cache()) else {
+        return;
+    };
+    let lab = Lab::new(CREDENCE);
+    let (_server, _agent) = (lab.server(), lab.agent("node"));
+    lab.entry("node", "inference", &["-x509SVIDTTL", "8"]);
+    wait_for_identity(&lab);
+    let mut watching = Command::new(program)
+        .args([lab.workload_api("node"), "feature-store".into(), "watch".into()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run the client");
+    let lines = BufReader::new(watching.stdout.take().expect("its output")).lines();
+    let serials: HashSet<String> = lines.take(3).map(|line| line.expect("a line")).collect();
+    drop(watching.stdin.take());
+    assert!(watching.wait().expect("its end").success());
+    assert_eq!(serials.len(), 3, "{serials:?}");
 }

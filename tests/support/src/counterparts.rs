@@ -117,3 +117,26 @@ pub fn java_spiffe(cache: &Path) -> Option<String> {
         })
         .clone()
 }
+
+/// The go-spiffe client, built under `cache` on first use.
+pub fn go_spiffe(cache: &Path) -> Option<PathBuf> {
+    static READY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    READY
+        .get_or_init(|| {
+            const NAME: &str = "go-spiffe";
+            if !installed(NAME, "go") {
+                return None;
+            }
+            let program = cache.join("go/workload");
+            step(
+                NAME,
+                Command::new("go")
+                    .args(["build", "-mod=readonly", "-o"])
+                    .arg(&program)
+                    .arg(".")
+                    .current_dir(clients().join("go")),
+            )?;
+            Some(program)
+        })
+        .clone()
+}
