@@ -7,6 +7,7 @@
 mod agent;
 mod bundle;
 mod entry;
+mod federation;
 mod healthcheck;
 mod jwt;
 mod request;
@@ -62,6 +63,9 @@ enum Command {
     /// Trust bundles
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// Federation relationships with other trust domains
+    #[command(subcommand)]
+    Federation(federation::Command),
     /// X509-SVIDs without an entry
     #[command(subcommand)]
     X509(x509::Command),
@@ -104,7 +108,8 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
             Command::Entry(command) => command.call(console).await,
             Command::Agent(command) => command.call(console).await,
             Command::Token(token::Command::Generate(command)) => command.call(console).await,
-            Command::Bundle(bundle::Command::Show(command)) => command.call(console).await,
+            Command::Bundle(command) => command.call(console).await,
+            Command::Federation(command) => command.call(console).await,
             Command::X509(x509::Command::Mint(command)) => command.call(console).await,
             Command::Jwt(jwt::Command::Mint(command)) => command.call(console).await,
         }

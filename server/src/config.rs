@@ -7,6 +7,7 @@
 //! [`load`]: ServerConfig::load
 
 mod authorities;
+mod federation;
 mod operations;
 mod plugins;
 mod registry;
@@ -133,7 +134,7 @@ fn read_server(
     plugins: Option<plugins::Plugins>,
     health_checks: Option<HealthChecks>,
 ) -> Option<ServerConfig> {
-    server.without_effect(&["federation"]);
+    federation::read(server);
     let limits = server.block_or_empty("ratelimit");
     let rate_limits = RateLimits {
         attestation: limits.boolean("attestation").unwrap_or(true),

@@ -1,8 +1,22 @@
 //! Flags that become parts of requests, and parts of answers that become text.
 
-use credence_command::CommandError;
+use std::fs;
+
+use credence_command::{CommandError, Console};
 use credence_identity::{Selector, SpiffeId, Timestamp};
 use credence_proto::spire::api::types;
+
+/// The bytes of a file, or of stdin for `-`.
+pub(super) fn bytes(path: &str, console: &mut Console<'_>) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    if path == "-" {
+        console.input.read_to_end(&mut bytes)?;
+    } else {
+        bytes =
+            fs::read(path).map_err(|error| CommandError::from(error).context(format_args!("open {path}")))?;
+    }
+    Ok(bytes)
+}
 
 /// A SPIFFE ID as the API wants it.
 pub(super) fn id(text: &str) -> Result<types::Spiffeid, CommandError> {

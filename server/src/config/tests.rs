@@ -1,3 +1,5 @@
+mod federation;
+
 use std::time::Duration;
 
 use credence_crypto::x509::{CaSubject, X509Ca};
@@ -234,14 +236,14 @@ fn every_fault_at_once_with_its_line() {
 #[test]
 fn keys_of_parts_to_come_are_warned_of_once() {
     let (_, warnings) = read(
-        "federation { bundle_endpoint { port = 1 } }\nprofiling_enabled = true\n\
+        "federation { bundle_endpoint { port = 1 profile \"https_spiffe\" {} } }\nprofiling_enabled = true\n\
          experimental { events_based_cache = true future = 1 feature_flags = [\"wit-svid\"] }",
     )
     .unwrap();
     assert_eq!(
         warnings,
         [
-            "server.conf:2:1: server.federation: this version accepts the key but it has no effect",
+            "server.conf:2:14: server.federation.bundle_endpoint: this version serves no bundle endpoint",
             "server.conf:3:1: server.profiling_enabled: this version accepts the key but it has no effect",
             "server.conf:4:16: server.experimental.events_based_cache: this version accepts the key but it has no effect",
             "server.conf:4:70: feature flag \"wit-svid\" has no effect in this version",

@@ -1,5 +1,7 @@
 //! The admin commands against a real server: texts, JSON and exit statuses that scripts of SPIRE's users rely on.
 
+mod bundles;
+
 use std::fs;
 use std::io::Cursor;
 

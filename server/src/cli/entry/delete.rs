@@ -8,8 +8,10 @@ use credence_proto::spire::api::server::entry::v1::{
 use serde::Deserialize;
 use tonic::transport::Channel;
 
-use super::file;
-use crate::cli::{RemoteCommand, request::failure};
+use crate::cli::{
+    RemoteCommand,
+    request::{bytes, failure},
+};
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Delete {
@@ -42,7 +44,7 @@ struct Ids {
 impl RemoteCommand for Delete {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let ids = if !self.file.is_empty() {
-            let bytes = file::bytes(&self.file, console)?;
+            let bytes = bytes(&self.file, console)?;
             serde_json::from_slice::<Ids>(&bytes)?.ids
         } else if self.entry_id.is_empty() {
             return Err(CommandError::new("an entry ID is required"));

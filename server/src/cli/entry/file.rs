@@ -1,13 +1,13 @@
 //! The JSON files of `-data`: `{"entries": [{…}]}`, where IDs are texts and names are those SPIRE stores entries under.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use credence_command::{CommandError, Console};
 use credence_proto::spire::api::types;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::attributes::trust_domain;
-use crate::cli::request::id;
+use crate::cli::request::{bytes, id};
 
 #[derive(Deserialize)]
 #[serde(default)]
@@ -52,18 +52,6 @@ struct FileSelector {
 struct FileAttributes {
     disable_x509_svid_prefetch: bool,
     jwt_svid_include_jti: bool,
-}
-
-/// The bytes of a file, or of stdin for `-`.
-pub(super) fn bytes(path: &str, console: &mut Console<'_>) -> Result<Vec<u8>, CommandError> {
-    let mut bytes = Vec::new();
-    if path == "-" {
-        console.input.read_to_end(&mut bytes)?;
-    } else {
-        bytes =
-            fs::read(path).map_err(|error| CommandError::from(error).context(format_args!("open {path}")))?;
-    }
-    Ok(bytes)
 }
 
 /// The entries of a file. Names nobody knows are told of and ignored.

@@ -1,0 +1,82 @@
+//! `federation list` and `federation show`.
+
+use clap::Args;
+use credence_command::{
+    CommandError, Console, Format, json,
+    output::{Output, plural},
+};
+use credence_proto::spire::api::server::trustdomain::v1::{
+    GetFederationRelationshipRequest, ListFederationRelationshipsRequest,
+    trust_domain_client::TrustDomainClient,
+};
+use tonic::transport::Channel;
+
+use super::print;
+use crate::cli::RemoteCommand;
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct List {
+    #[command(flatten)]
+    output: Output,
+}
+
+impl RemoteCommand for List {
+    async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
+        let listed = TrustDomainClient::new(channel)
+            .list_federation_relationships(ListFederationRelationshipsRequest::default())
+            .await
+            .map_err(|status| CommandError::from(status).context("error listing federation relationship"))?
+            .into_inner();
+        if self.output.format == Format::Json {
+            return json::print(console.out, &[json::message(&listed)?]);
+        }
+        let count = listed.federation_relationships.len();
+        let noun = plural(count, "federation relationship", "federation relationships");
+        writeln!(console.out, "Found {count} {noun}")?;
+        for held in &listed.federation_relationships {
+            writeln!(console.out)?;
+            print(console.out, held)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Show {
+    /// The trust domain of the relationship
+    #[arg(
+        long = "trustDomain",
+        value_name = "TRUST_DOMAIN",
+        default_value = "",
+        hide_default_value = true
+    )]
+    trust_domain: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl RemoteCommand for Show {
+    async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
+        if self.trust_domain.is_empty() {
+            return Err(CommandError::new("a trust domain name is required"));
+        }
+        let request = GetFederationRelationshipRequest {
+            trust_domain: self.trust_domain.clone(),
+            output_mask: None,
+        };
+        let held = TrustDomainClient::new(channel)
+            .get_federation_relationship(request)
+            .await
+            .map_err(|status| CommandError::from(status).context("error showing federation relationship"))?
+            .into_inner();
+        if self.output.format == Format::Json {
+            return json::print(console.out, &[json::message(&held)?]);
+        }
+        writeln!(
+            console.out,
+            "Found a federation relationship with trust domain {}:\n",
+            self.trust_domain
+        )?;
+        print(console.out, &held)
+    }
+}
