@@ -5,6 +5,7 @@
 //! Invariants: nothing expired is handed out; an SVID with a subscriber is never evicted; the lock is held for look-ups
 //! only, never across a wait.
 
+pub(crate) mod distrust;
 mod entries;
 mod jwt;
 mod shelf;
@@ -229,7 +230,10 @@ impl Cache {
 
     /// Takes over what a synchronisation learned, and tells those whom it concerns.
     pub fn apply(&self, update: CacheUpdate) {
-        self.lock().apply(update);
+        let distrusted = self.lock().apply(update);
+        if let Some(distrusted) = distrusted {
+            self.jwt.distrust(distrusted);
+        }
         self.shared.work.notify_one();
     }
 

@@ -142,6 +142,7 @@ pub async fn start(
         clock: clock.clone(),
         svid: svids,
         reattestable,
+        bundle: bundles.subscribe(),
     };
     let watched = steps.subscribe();
     supervisor.spawn("agent-svid", async move {

@@ -19,6 +19,7 @@ mod entry;
 mod gate;
 mod health;
 mod limits;
+mod localauthority;
 mod logger;
 mod matching;
 mod paging;
@@ -36,6 +37,7 @@ use credence_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use credence_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use credence_proto::spire::api::server::debug::v1::debug_server::DebugServer;
 use credence_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use credence_proto::spire::api::server::localauthority::v1::local_authority_server::LocalAuthorityServer;
 use credence_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use credence_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use credence_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
@@ -64,6 +66,7 @@ pub(crate) struct Services {
     svid: SvidServer<svid::SvidService>,
     trust_domain: TrustDomainServer<trustdomain::TrustDomainService>,
     sync: SyncServer<sync::SyncService>,
+    local_authority: LocalAuthorityServer<localauthority::LocalAuthorityService>,
     debug: DebugServer<debug::DebugService>,
     logger: LoggerServer<logger::LoggerService>,
     health: HealthServer<health::HealthService>,
@@ -79,6 +82,7 @@ impl Services {
             svid: SvidServer::new(svid::SvidService::new(shared())),
             trust_domain: TrustDomainServer::new(trustdomain::TrustDomainService::new(shared())),
             sync: SyncServer::new(sync::SyncService::new(shared())),
+            local_authority: LocalAuthorityServer::new(localauthority::LocalAuthorityService::new(shared())),
             debug: DebugServer::new(debug::DebugService::new(shared())),
             logger: LoggerServer::new(logger::LoggerService::new(shared())),
             health: HealthServer::new(health::HealthService::new(shared())),
@@ -94,11 +98,11 @@ impl Services {
             Service::Entry => self.entry.clone().call(request).await,
             Service::Svid => self.svid.clone().call(request).await,
             Service::Sync => self.sync.clone().call(request).await,
+            Service::LocalAuthority => self.local_authority.clone().call(request).await,
             Service::Debug => self.debug.clone().call(request).await,
             Service::Logger => self.logger.clone().call(request).await,
             Service::Health => self.health.clone().call(request).await,
             Service::TrustDomain => self.trust_domain.clone().call(request).await,
-            Service::LocalAuthority => Ok(status::unimplemented(method.name).into_http()),
         };
         let Ok(response) = answered;
         response

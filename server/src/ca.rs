@@ -7,6 +7,7 @@
 //! store or key manager fail, the authority that signs goes on; a clock that steps back replaces none.
 
 mod downstream;
+mod force;
 mod journal;
 mod kind;
 mod owner;
@@ -26,13 +27,15 @@ use credence_crypto::{KeyType, RandomError};
 use credence_identity::TrustDomain;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::supervisor::Supervisor;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::registry::Registry;
 use crate::store::StoreError;
 use kind::{Held, Jwt, Kind, X509};
 
+pub(crate) use force::Step;
+pub use force::{AuthorityKind, ForceError, LocalAuthorities, LocalAuthority};
 pub use journal::JournalError;
 pub use sign::SigningError;
 
@@ -145,6 +148,7 @@ pub struct Authority {
     clock: Arc<dyn Clock>,
     issuers: Arc<Issuers>,
     server_svid: watch::Receiver<Arc<X509SvidKey>>,
+    orders: mpsc::Sender<force::Order>,
 }
 
 impl Authority {
@@ -176,13 +180,15 @@ impl Authority {
             issuers: &issuers,
         };
         let (publish, server_svid) = watch::channel(server_svid::issue(&signer).await?);
+        let (orders, queue) = mpsc::channel(force::QUEUE);
         let authority = Self {
             settings,
             clock,
             issuers,
             server_svid,
+            orders,
         };
-        supervisor.spawn("ca-manager", owner.run(steps.subscribe()));
+        supervisor.spawn("ca-manager", owner.run(steps.subscribe(), queue));
         let rotator = server_svid::run(authority.clone(), registry, publish, steps.subscribe());
         supervisor.spawn("server-svid", rotator);
         Ok(authority)

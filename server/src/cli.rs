@@ -10,6 +10,7 @@ mod entry;
 mod federation;
 mod healthcheck;
 mod jwt;
+mod localauthority;
 mod request;
 mod run;
 mod token;
@@ -72,6 +73,9 @@ enum Command {
     /// JWT-SVIDs without an entry
     #[command(subcommand)]
     Jwt(jwt::Command),
+    /// Rotation of the authorities by hand
+    #[command(subcommand)]
+    Localauthority(localauthority::Command),
 }
 
 /// Runs the program's command line (without its name) to its end and returns the exit status.
@@ -112,6 +116,7 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
             Command::Federation(command) => command.call(console).await,
             Command::X509(x509::Command::Mint(command)) => command.call(console).await,
             Command::Jwt(jwt::Command::Mint(command)) => command.call(console).await,
+            Command::Localauthority(command) => command.call(console).await,
         }
     }))
 }

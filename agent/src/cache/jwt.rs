@@ -3,7 +3,7 @@
 //! Never serves an expired token. Invariant: of concurrent calls for one key that find nothing fresh, one asks the
 //! server, and all get its answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use credence_runtime::clock::Clock;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
+use super::distrust::Distrusted;
 use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
 
 /// How long a call without a usable token waits for a server that is away. Callers mostly wait for less.
@@ -75,6 +76,8 @@ struct Tokens {
     held: Shelf<Key, JwtSvid>,
     // Weak, so that a call whose askers have all gone away is dropped and not joined later.
     calls: HashMap<Key, WeakShared<Call>>,
+    // A token of theirs that was under way is handed out, but not kept.
+    distrusted: Distrusted,
 }
 
 impl Document for JwtSvid {
@@ -84,6 +87,10 @@ impl Document for JwtSvid {
 
     fn not_after(&self) -> Timestamp {
         self.expires_at
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        Some(self.key_id.as_bytes())
     }
 }
 
@@ -98,6 +105,7 @@ impl JwtCache {
         let tokens = Mutex::new(Tokens {
             held: Shelf::new(limit),
             calls: HashMap::new(),
+            distrusted: Distrusted::default(),
         });
         Self {
             inner: Arc::new(Inner {
@@ -111,6 +119,29 @@ impl JwtCache {
 
     pub(crate) fn len(&self) -> usize {
         self.inner.lock().held.len()
+    }
+
+    /// Drops the tokens of authorities that aren't to be relied on any more, and keeps no new ones.
+    pub(crate) fn distrust(&self, distrusted: Distrusted) {
+        let mut dropped: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut tokens = self.inner.lock();
+        tokens.held.retain(|kept| {
+            let keep = !distrusted.covers(kept.document().authority());
+            if !keep {
+                *dropped.entry(kept.document().key_id.clone()).or_default() += 1;
+            }
+            keep
+        });
+        tokens.distrusted = distrusted;
+        drop(tokens);
+        for (key_id, count) in dropped {
+            tracing::info!(
+                count_jwt_svids = count,
+                tainted_jwt_svids = count,
+                jwt_authority_key_ids = &*key_id,
+                "JWT-SVIDs were removed from the JWT cache because they were issued by a tainted authority"
+            );
+        }
     }
 
     pub(crate) async fn fetch(&self, entry: &Arc<Entry>, audience: &[String]) -> Answer {
@@ -167,6 +198,7 @@ impl JwtCache {
             let mut tokens = inner.lock();
             tokens.calls.remove(&key);
             match issued {
+                Ok(token) if tokens.distrusted.covers(token.authority()) => Ok(token),
                 Ok(token) => {
                     let jitter = rand::random_range(-1.0..=1.0);
                     let kept = Kept::new(token.clone(), EntryVersion::of(&entry), now, jitter);

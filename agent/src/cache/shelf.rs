@@ -55,6 +55,8 @@ impl EntryVersion {
 pub(crate) trait Document {
     fn spiffe_id(&self) -> &SpiffeId;
     fn not_after(&self) -> Timestamp;
+    /// The authority that it leads to, by the name that it gives it.
+    fn authority(&self) -> Option<&[u8]>;
 }
 
 /// A document with the time of its replacement.
@@ -190,6 +192,11 @@ impl<K: Ord + Clone, D> Shelf<K, D> {
         K: Borrow<Q>,
     {
         self.slots.remove(key);
+    }
+
+    /// Drops what isn't to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Kept<D>) -> bool) {
+        self.slots.retain(|_, slot| keep(&slot.kept));
     }
 
     /// Lets the least recently used go until the limit is kept, but none that is pinned. Returns their keys.

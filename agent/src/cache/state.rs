@@ -9,6 +9,7 @@ use std::time::Duration;
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain};
 
+use super::distrust::{Distrusted, Waiting, hex_list};
 use super::entries::Entries;
 use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
 use super::subscribers::{SubscriberId, Subscribers};
@@ -29,6 +30,9 @@ pub(crate) struct State {
     pub(crate) entries: Entries,
     pub(crate) svids: Shelf<EntryId, X509SvidKey>,
     pub(crate) subscribers: Subscribers,
+    /// X.509 authorities whose SVIDs are replaced, and the SVIDs that wait for that.
+    distrusted: Distrusted,
+    waiting: Waiting,
 }
 
 impl Document for X509SvidKey {
@@ -38,6 +42,10 @@ impl Document for X509SvidKey {
 
     fn not_after(&self) -> Timestamp {
         self.svid.not_after
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        self.svid.authority_key_id.as_deref()
     }
 }
 
@@ -54,6 +62,8 @@ impl State {
             entries: Entries::default(),
             svids: Shelf::new(x509_svid_limit),
             subscribers: Subscribers::default(),
+            distrusted: Distrusted::default(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -118,11 +128,13 @@ impl State {
         }
     }
 
-    /// Takes over what a synchronisation learned, and wakes those whom it concerns.
-    pub(crate) fn apply(&mut self, update: CacheUpdate) {
+    /// Takes over what a synchronisation learned, and wakes those whom it concerns. Answers with the JWT authorities that
+    /// aren't to be relied on any more, if the own bundle changed.
+    pub(crate) fn apply(&mut self, update: CacheUpdate) -> Option<Distrusted> {
         let mut concerned = BTreeSet::new();
+        let mut jwt = None;
         for bundle in update.bundles {
-            self.put_bundle(bundle, &mut concerned);
+            jwt = self.put_bundle(bundle, &mut concerned).or(jwt);
         }
         for trust_domain in update.removed_bundles {
             if self.federated.remove(&trust_domain).is_some() {
@@ -141,6 +153,7 @@ impl State {
             self.put_entry(entry, &mut concerned);
         }
         self.subscribers.wake(concerned);
+        jwt
     }
 
     /// Takes over a new SVID for this state of its entry. False if the entry has gone meanwhile.
@@ -155,6 +168,14 @@ impl State {
             return false;
         }
         tracing::debug!(entry = %entry.id, spiffe_id = %entry.spiffe_id, "SVID updated");
+        let authority = svid.authority();
+        let replaced = self.svids.get(&entry.id);
+        // It was under way when its authority was tainted. A server that goes on signing so isn't asked over and over.
+        if self.distrusted.covers(authority)
+            && replaced.is_none_or(|kept| kept.document().authority() != authority)
+        {
+            self.waiting.add(entry.id.clone());
+        }
         self.svids.put(
             entry.id.clone(),
             Kept::new(svid, EntryVersion::of(entry), now, jitter),
@@ -177,7 +198,8 @@ impl State {
 
     /// What is to be signed now, the most urgent first: what somebody waits for, then renewals, then as many others as
     /// there is room for (all but those whose entry says to wait for a caller).
-    pub(crate) fn wanted(&self, now: Moment) -> Vec<Wanted> {
+    pub(crate) fn wanted(&mut self, now: Moment) -> Vec<Wanted> {
+        self.release(now);
         let (mut urgent, mut renewals, mut spare) = (Vec::new(), Vec::new(), Vec::new());
         let mut newcomers = 0;
         for entry in self.entries.iter().filter(|entry| is_served(entry, now.wall)) {
@@ -211,10 +233,88 @@ impl State {
 
     /// How long until the next renewal.
     pub(crate) fn due_in(&self, now: Moment) -> Option<Duration> {
-        self.svids.iter().map(|(_, kept)| kept.due_in(now)).min()
+        let renewals = self.svids.iter().map(|(_, kept)| kept.due_in(now));
+        renewals.chain(self.waiting.due_in(now.monotonic)).min()
     }
 
-    fn put_bundle(&mut self, bundle: Arc<Bundle>, concerned: &mut BTreeSet<SubscriberId>) {
+    /// Lets SVIDs of tainted authorities be replaced whose turn it is.
+    fn release(&mut self, now: Moment) {
+        let batch = self.waiting.take_batch(now.monotonic);
+        if batch.is_empty() {
+            return;
+        }
+        let mut tainted = 0;
+        for id in &batch {
+            let svid = self.svids.get(id).map(Kept::document);
+            // It may have been renewed while it waited.
+            if svid.is_some_and(|svid| self.distrusted.covers(svid.authority())) {
+                self.svids.outdate(id);
+                tainted += 1;
+            }
+        }
+        tracing::info!(tainted_x509_svids = tainted, "Tainted X.509 SVIDs");
+        match self.waiting.len() {
+            0 => tracing::info!("Finished processing all tainted entries"),
+            count => tracing::info!(count, "There are tainted X.509 SVIDs left to be processed"),
+        }
+    }
+
+    /// Puts the SVIDs in line that name an authority of the own bundle which was tainted or revoked.
+    fn distrust(&mut self, before: &Bundle) -> Distrusted {
+        let mut x509 = Distrusted::x509(before, &self.bundle);
+        let named = self
+            .svids
+            .iter()
+            .filter_map(|(_, kept)| kept.document().authority());
+        x509.remember(&self.distrusted, named);
+        let jwt = Distrusted::jwt(before, &self.bundle);
+        if !x509.newly_tainted.is_empty() {
+            tracing::debug!(
+                subject_key_ids = hex_list(&x509.newly_tainted),
+                "New tainted X.509 authorities found"
+            );
+            match self.svids.len() {
+                0 => tracing::debug!("No SVID entries to process for tainted X.509 authorities"),
+                count => tracing::debug!(
+                    count,
+                    "Scheduled rotation for SVID entries due to tainted X.509 authorities"
+                ),
+            }
+        }
+        if !jwt.newly_tainted.is_empty() {
+            let ids: Vec<_> = jwt
+                .newly_tainted
+                .iter()
+                .map(|id| String::from_utf8_lossy(id))
+                .collect();
+            tracing::debug!(
+                jwt_authority_key_ids = ids.join(","),
+                "New tainted JWT authorities found"
+            );
+        }
+        let (mut waited_for, mut others) = (Vec::new(), Vec::new());
+        for (id, kept) in self.svids.iter() {
+            let authority = kept.document().authority();
+            // What is in line for another reason stays there.
+            if x509.covers(authority) && !self.distrusted.covers(authority) {
+                let wanted = self
+                    .entries
+                    .get(id)
+                    .is_some_and(|entry| self.subscribers.want(entry));
+                let line = if wanted { &mut waited_for } else { &mut others };
+                line.push(id.clone());
+            }
+        }
+        self.waiting.extend(waited_for.into_iter().chain(others));
+        self.distrusted = x509;
+        jwt
+    }
+
+    fn put_bundle(
+        &mut self,
+        bundle: Arc<Bundle>,
+        concerned: &mut BTreeSet<SubscriberId>,
+    ) -> Option<Distrusted> {
         let name = bundle.trust_domain.clone();
         let old = if name == self.bundle.trust_domain {
             Some(std::mem::replace(&mut self.bundle, bundle.clone()))
@@ -222,7 +322,7 @@ impl State {
             self.federated.insert(name.clone(), bundle.clone())
         };
         if old.as_ref() == Some(&bundle) {
-            return;
+            return None;
         }
         let event = if old.is_some() {
             "Bundle updated"
@@ -232,8 +332,10 @@ impl State {
         tracing::debug!(trust_domain_id = %name, "{event}");
         if name == self.bundle.trust_domain {
             concerned.extend(self.subscribers.iter().map(|(id, _)| id));
+            old.map(|old| self.distrust(&old))
         } else {
             self.concern_federated(&name, concerned);
+            None
         }
     }
 

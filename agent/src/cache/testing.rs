@@ -48,6 +48,19 @@ pub(crate) fn entry(id: &str) -> Entry {
     }
 }
 
+static CA: LazyLock<X509Ca> = LazyLock::new(|| {
+    let signer: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
+    let day = Duration::from_secs(86_400);
+    X509Ca::self_sign(
+        signer,
+        &trust_domain(),
+        &CaSubject::default(),
+        START - day,
+        START + 365 * day,
+    )
+    .unwrap()
+});
+
 /// An SVID of the entry that ends that long after `now`.
 pub(crate) fn svid(entry: &Entry, now: Timestamp, ttl: Duration) -> X509SvidKey {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
@@ -56,18 +69,6 @@ pub(crate) fn svid(entry: &Entry, now: Timestamp, ttl: Duration) -> X509SvidKey 
 
 /// The same for a key of somebody's.
 pub(crate) fn sign(entry: &Entry, public_key: &PublicKey, now: Timestamp, ttl: Duration) -> X509Svid {
-    static CA: LazyLock<X509Ca> = LazyLock::new(|| {
-        let signer: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
-        let day = Duration::from_secs(86_400);
-        X509Ca::self_sign(
-            signer,
-            &trust_domain(),
-            &CaSubject::default(),
-            START - day,
-            START + 365 * day,
-        )
-        .unwrap()
-    });
     let leaf = LeafParams {
         id: &entry.spiffe_id,
         public_key,
@@ -77,4 +78,9 @@ pub(crate) fn sign(entry: &Entry, public_key: &PublicKey, now: Timestamp, ttl: D
         not_after: now + ttl,
     };
     CA.sign_svid(&leaf).unwrap()
+}
+
+/// The certificate of the authority behind these SVIDs.
+pub(crate) fn authority() -> Arc<[u8]> {
+    CA.certificate().der().clone()
 }

@@ -1,3 +1,5 @@
+mod taint;
+
 use credence_identity::Selector;
 use credence_runtime::clock::ManualClock;
 use tokio::time::{advance, timeout};

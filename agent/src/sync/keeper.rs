@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use credence_crypto::x509::{SvidError, X509Svid, X509SvidKey};
 use credence_crypto::{PrivateKey, SignError, csr};
-use credence_identity::{Timestamp, rotation};
+use credence_identity::{Bundle, Timestamp, rotation};
 use credence_runtime::backoff::Backoff;
 use credence_runtime::clock::{Clock, sleep_until};
 use tokio::sync::{mpsc, watch};
@@ -20,6 +20,7 @@ use tonic::Code;
 
 use super::server::{AttestError, Attested, CallError, Refusal, Refused, Server};
 use crate::attestor::node::NodeAttestor;
+use crate::cache::distrust::Distrusted;
 use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::state::StateFile;
 
@@ -75,6 +76,8 @@ pub(crate) struct Keeper {
     pub(crate) svid: watch::Sender<Arc<X509SvidKey>>,
     /// Whether it may attest again, and so must instead of renewing.
     pub(crate) reattestable: bool,
+    /// The own bundle as it changes.
+    pub(crate) bundle: watch::Receiver<Arc<Bundle>>,
 }
 
 impl Custody {
@@ -126,6 +129,7 @@ impl Keeper {
         let clock = self.clock.clone();
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         let mut next = self.renew_at();
+        let mut known = self.bundle.borrow_and_update().clone();
         loop {
             tokio::select! {
                 () = sleep_until(&*clock, &mut steps, next) => {
@@ -139,6 +143,16 @@ impl Keeper {
                             clock.now() + backoff.next_delay()
                         }
                     };
+                }
+                Ok(()) = self.bundle.changed() => {
+                    let bundle = self.bundle.borrow_and_update().clone();
+                    let distrusted = Distrusted::x509(&known, &bundle);
+                    let authority = self.svid.borrow().svid.authority_key_id.clone();
+                    if distrusted.covers(authority.as_deref()) {
+                        tracing::info!("Agent SVID is tainted by a root authority, forcing rotation");
+                        next = clock.now();
+                    }
+                    known = bundle;
                 }
                 Some(refused) = refused.recv() => {
                     // What was said of an older SVID is no news.

@@ -5,6 +5,7 @@ mod equivalence;
 mod fake;
 mod lab;
 mod simulated_year;
+mod taint;
 
 use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
 use credence_crypto::{PrivateKey, Signer};

@@ -40,7 +40,7 @@ pub(crate) struct HeaderRules {
 /// A token taken apart; nothing of its claims is believed yet.
 pub(crate) struct Compact {
     algorithm: SignatureAlgorithm,
-    key_id: String,
+    pub(crate) key_id: String,
     signature: Vec<u8>,
     /// How much of the token is signed.
     signed_bytes: usize,

@@ -7,6 +7,7 @@ mod sign;
 mod verify;
 
 use std::fmt;
+use std::sync::Arc;
 
 use credence_identity::{SpiffeId, SpiffeIdError, Timestamp, TrustDomain};
 use serde_json::{Map, Value};
@@ -111,6 +112,8 @@ pub struct JwtSvid {
     pub issued_at: Option<Timestamp>,
     /// `exp`.
     pub expires_at: Timestamp,
+    /// `kid`: the authority that signed it.
+    pub key_id: Arc<str>,
     /// All claims, those above included.
     pub claims: Map<String, Value>,
 }

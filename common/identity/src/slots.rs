@@ -165,6 +165,11 @@ impl<A: Lifetime> Slots<A> {
             .map(|(_, displaced)| displaced)
     }
 
+    /// Forgets the prepared authority: its key is gone, so it must never sign. What is old stays.
+    pub fn forget_prepared(&mut self) {
+        self.next.take_if(|(status, _)| *status == NextStatus::Prepared);
+    }
+
     /// Lets the prepared authority sign; the one that signed becomes old.
     pub fn activate(&mut self) -> Result<&A, NotPrepared> {
         match self.next.take() {

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::registry::State;
 use crate::store::{Change, Journal as StoredJournal};
 
-/// How many entries of each kind are kept, as SPIRE does.
-const CAPACITY: usize = 10;
+/// How many entries of each kind are kept. SPIRE keeps ten; an old authority that is still in the bundle must stay known,
+/// however often successors are prepared by hand, so that it can be tainted and revoked.
+const CAPACITY: usize = 50;
 
 /// The stored journal does not parse: starting over would lose the authorities, so the server must not.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub(crate) struct JournalEntry {
     pub(crate) issued_at: Timestamp,
     #[serde(with = "millis")]
     pub(crate) not_after: Timestamp,
+    /// When its successor took over, if it ever signed.
+    #[serde(default, with = "optional_millis", skip_serializing_if = "Option::is_none")]
+    pub(crate) retired_at: Option<Timestamp>,
     /// The CA certificate, or the public key of the JWT authority; DER.
     #[serde(with = "base64_text")]
     pub(crate) document: Arc<[u8]>,
@@ -85,8 +89,8 @@ pub(crate) fn add_prepared(entries: &mut Vec<JournalEntry>, prepared: JournalEnt
     }
 }
 
-/// Makes the authority the active one, and the one that was old. Returns whether it is in the journal.
-pub(crate) fn set_active(entries: &mut [JournalEntry], authority_id: &str) -> bool {
+/// Makes the authority the active one from `now` on, and the one that was old. Returns whether it is in the journal.
+pub(crate) fn set_active(entries: &mut [JournalEntry], authority_id: &str, now: Timestamp) -> bool {
     let known = entries.iter().any(|entry| &*entry.authority_id == authority_id);
     if known {
         for entry in entries {
@@ -94,6 +98,7 @@ pub(crate) fn set_active(entries: &mut [JournalEntry], authority_id: &str) -> bo
                 entry.status = Status::Active;
             } else if entry.status == Status::Active {
                 entry.status = Status::Old;
+                entry.retired_at = Some(now);
             }
         }
     }
@@ -121,6 +126,23 @@ mod millis {
 
     pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         i64::deserialize(from).map(Timestamp::from_unix_millis)
+    }
+}
+
+mod optional_millis {
+    use super::{Deserialize, Timestamp, millis};
+
+    pub(super) fn serialize<S: serde::Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => millis::serialize(at, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        Ok(Option::<i64>::deserialize(from)?.map(Timestamp::from_unix_millis))
     }
 }
 
@@ -154,6 +176,7 @@ mod tests {
             status,
             issued_at: Timestamp::from_unix_millis(-1),
             not_after: Timestamp::from_unix_seconds(100),
+            retired_at: None,
             document: [1, 2, 3].into(),
         }
     }
@@ -165,7 +188,10 @@ mod tests {
                 entry("a", SlotName::A, Status::Active),
                 entry("b", SlotName::B, Status::Prepared),
             ],
-            jwt: vec![entry("c", SlotName::B, Status::Old)],
+            jwt: vec![JournalEntry {
+                retired_at: Some(Timestamp::from_unix_millis(7)),
+                ..entry("c", SlotName::B, Status::Old)
+            }],
         };
         let text = serde_json::to_vec(&journal).unwrap();
         assert_eq!(serde_json::from_slice::<Journal>(&text).unwrap(), journal);
@@ -173,11 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn ten_entries_are_kept_and_the_active_one_among_them_however_often_one_is_prepared() {
+    fn entries_are_bounded_and_the_active_one_among_them_however_often_one_is_prepared() {
         let mut entries = Vec::new();
         add_prepared(&mut entries, entry("first", SlotName::A, Status::Prepared));
-        assert!(set_active(&mut entries, "first"));
-        for n in 0..30 {
+        let now = Timestamp::from_unix_seconds(50);
+        assert!(set_active(&mut entries, "first", now));
+        for n in 0..70 {
             add_prepared(&mut entries, entry(&n.to_string(), SlotName::B, Status::Prepared));
         }
         assert_eq!(entries.len(), CAPACITY);
@@ -189,10 +216,13 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(with(Status::Active), ["first"]);
-        assert_eq!(with(Status::Prepared), ["29"]);
-        assert!(!set_active(&mut entries.clone(), "0"), "it was dropped");
-        assert!(set_active(&mut entries, "29"));
+        assert_eq!(with(Status::Prepared), ["69"]);
+        assert!(!set_active(&mut entries.clone(), "0", now), "it was dropped");
+        assert!(set_active(&mut entries, "69", now));
         assert_eq!(entries.iter().filter(|e| e.status == Status::Active).count(), 1);
+        let retired: Vec<_> = entries.iter().filter(|e| e.retired_at == Some(now)).collect();
+        assert_eq!(retired.len(), 1);
+        assert_eq!(&*retired[0].authority_id, "first");
     }
 
     #[test]

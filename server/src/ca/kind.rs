@@ -11,7 +11,7 @@ use credence_identity::rotation::Lifetime;
 use credence_identity::{Bundle, JwtAuthority, Timestamp, X509Authority};
 
 use super::journal::{Journal, JournalEntry};
-use super::{AuthorityError, BACKDATE, Issuers, Settings};
+use super::{AuthorityError, AuthorityKind, BACKDATE, Issuers, Settings};
 
 /// An authority with the key that it signs with.
 pub(crate) struct Held<S> {
@@ -51,6 +51,8 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     const NOUN: &'static str;
     /// The key manager's name of a slot's key is this, a dash, and the name of the slot, as SPIRE's.
     const KEY_PREFIX: &'static str;
+    /// Which kind it is.
+    const KIND: AuthorityKind;
 
     fn key_type(settings: &Settings) -> KeyType;
     /// Makes an authority of a new key.
@@ -64,6 +66,10 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     fn entries(journal: &mut Journal) -> &mut Vec<JournalEntry>;
     fn is_published(bundle: &Bundle, document: &[u8], id: &str) -> bool;
     fn publish(bundle: &mut Bundle, held: &Held<Self::Signer>);
+    /// The bundle's flags of all authorities with this id: usually of one.
+    fn flags<'a>(bundle: &'a mut Bundle, id: &str) -> Vec<&'a mut bool>;
+    /// Drops the authorities with this id.
+    fn withdraw(bundle: &mut Bundle, id: &str);
     /// Where the active authority is handed to those who sign.
     fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<Self::Signer>>;
 }
@@ -74,6 +80,7 @@ pub(crate) enum X509 {}
 
 impl Kind for X509 {
     type Signer = X509Ca;
+    const KIND: AuthorityKind = AuthorityKind::X509;
     const NOUN: &'static str = "X509 CA";
     const KEY_PREFIX: &'static str = "x509-CA";
 
@@ -132,6 +139,20 @@ impl Kind for X509 {
         });
     }
 
+    fn flags<'a>(bundle: &'a mut Bundle, id: &str) -> Vec<&'a mut bool> {
+        let with_id = bundle
+            .x509_authorities
+            .iter_mut()
+            .filter(|authority| is_x509(&authority.der, id));
+        with_id.map(|authority| &mut authority.tainted).collect()
+    }
+
+    fn withdraw(bundle: &mut Bundle, id: &str) {
+        bundle
+            .x509_authorities
+            .retain(|authority| !is_x509(&authority.der, id));
+    }
+
     fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<X509Ca>> {
         &issuers.x509
     }
@@ -143,6 +164,7 @@ pub(crate) enum Jwt {}
 
 impl Kind for Jwt {
     type Signer = JwtKey;
+    const KIND: AuthorityKind = AuthorityKind::Jwt;
     const NOUN: &'static str = "JWT key";
     const KEY_PREFIX: &'static str = "JWT-Signer";
 
@@ -195,9 +217,32 @@ impl Kind for Jwt {
         });
     }
 
+    fn flags<'a>(bundle: &'a mut Bundle, id: &str) -> Vec<&'a mut bool> {
+        let with_id = bundle
+            .jwt_authorities
+            .iter_mut()
+            .filter(|authority| &*authority.key_id == id);
+        with_id.map(|authority| &mut authority.tainted).collect()
+    }
+
+    fn withdraw(bundle: &mut Bundle, id: &str) {
+        bundle
+            .jwt_authorities
+            .retain(|authority| &*authority.key_id != id);
+    }
+
     fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<JwtKey>> {
         &issuers.jwt
     }
+}
+
+/// Whether this is the certificate with that subject key ID, in hex.
+fn is_x509(der: &[u8], id: &str) -> bool {
+    Certificate::from_der(der).is_ok_and(|certificate| {
+        certificate
+            .subject_key_id()
+            .is_some_and(|key_id| hex(key_id) == id)
+    })
 }
 
 fn held<S>(entry: &JournalEntry, signer: S) -> Held<S> {

@@ -10,13 +10,14 @@ use std::time::Duration;
 use credence_crypto::x509::Certificate;
 use credence_identity::{Bundle, Timestamp};
 use credence_runtime::clock::sleep_until;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::force::{ForceError, Order};
 use super::journal::{self, Journal, JournalError};
 use super::kind::{Jwt, Kind, X509};
 use super::rotation::{Rotation, change_bundle, refused_or_failed};
-use super::{AuthorityError, Context};
+use super::{AuthorityError, AuthorityKind, Context};
 use crate::registry::State;
 use crate::store::Change;
 
@@ -69,7 +70,11 @@ impl Owner {
     }
 
     /// Runs until shutdown drops it.
-    pub(super) async fn run(mut self, mut steps: watch::Receiver<u64>) -> Result<(), Infallible> {
+    pub(super) async fn run(
+        mut self,
+        mut steps: watch::Receiver<u64>,
+        mut orders: mpsc::Receiver<Order>,
+    ) -> Result<(), Infallible> {
         let mut prunings = interval_at(Instant::now() + PRUNE_EVERY, PRUNE_EVERY);
         prunings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -77,6 +82,7 @@ impl Owner {
             tokio::select! {
                 () = sleep_until(&*self.context.clock, &mut steps, wake_at) => self.rotate().await,
                 _ = prunings.tick() => self.prune().await,
+                Some(order) = orders.recv() => self.carry_out(order).await,
             }
         }
     }
@@ -89,6 +95,14 @@ impl Owner {
             .as_ref()
             .map(|jwt| wake_at(now, jwt.wake_at(), &issuers.jwt_failures));
         jwt.map_or(x509, |jwt| jwt.min(x509))
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        match (order.kind, &mut self.jwt) {
+            (AuthorityKind::X509, _) => self.x509.carry_out(&self.context, order.work).await,
+            (AuthorityKind::Jwt, Some(jwt)) => jwt.carry_out(&self.context, order.work).await,
+            (AuthorityKind::Jwt, None) => order.work.refuse(ForceError::Disabled),
+        }
     }
 
     async fn rotate(&mut self) {

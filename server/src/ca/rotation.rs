@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use credence_crypto::Signer;
 use credence_identity::slots::{Action, NextStatus, SlotName, Slots};
 use credence_identity::{Bundle, Timestamp};
 
 use super::journal::{self, Journal, JournalEntry, JournalError, Status};
 use super::kind::{Held, Kind};
-use super::{AuthorityError, Context};
+use super::{AuthorityError, AuthorityKind, Context};
 use crate::keymanager::KeyManager;
 use crate::registry::{State, TransactError};
 use crate::store::Change;
@@ -18,12 +19,12 @@ use crate::store::Change;
 /// The slots of a kind, and how often in a row their rotation has failed.
 #[derive(Debug)]
 pub(crate) struct Rotation<K: Kind> {
-    slots: Slots<Arc<Held<K::Signer>>>,
+    pub(super) slots: Slots<Arc<Held<K::Signer>>>,
 }
 
 impl<K: Kind> Rotation<K> {
     /// The slots as the journal has them. An authority counts only if the key manager still has its key and the bundle
-    /// still has it; what it signed stays verifiable by the bundle in any case.
+    /// still has it; what it signed stays verifiable by the bundle in any case. One that is tainted signs nothing more.
     pub(crate) fn restore(state: &State, keys: &dyn KeyManager) -> Result<Self, JournalError> {
         let mut journal = Journal::read(state)?;
         let entries = K::entries(&mut journal);
@@ -38,15 +39,19 @@ impl<K: Kind> Rotation<K> {
                 .is_some_and(published)
                 .then(|| K::restore(key, entry))
                 .flatten();
-            if usable.is_none() {
+            if usable.is_none() && entry.status != Status::Old {
                 tracing::warn!(
                     subsystem_name = "ca_manager", slot = %slot, local_authority_id = &*entry.authority_id,
                     "{} slot unusable: its key or its place in the bundle is gone", K::NOUN
                 );
             }
+            let mut bundle = state.own_bundle().map(|bundle| Bundle::clone(bundle))?;
+            let tainted = K::flags(&mut bundle, &entry.authority_id)
+                .into_iter()
+                .any(|flag| *flag);
             Some(Restored {
                 slot,
-                status: entry.status,
+                status: if tainted { Status::Old } else { entry.status },
                 held: Arc::new(usable?),
             })
         });
@@ -82,12 +87,26 @@ impl<K: Kind> Rotation<K> {
     }
 
     /// Makes an authority in the next slot, and commits it to bundle and journal as one transaction.
-    async fn prepare(&mut self, context: &Context) -> Result<(), AuthorityError> {
+    pub(super) async fn prepare(&mut self, context: &Context) -> Result<(), AuthorityError> {
         let slot = self.slots.next_name();
         let key = context
             .keys
             .generate(&key_name::<K>(slot), K::key_type(&context.settings))
             .await?;
+        let published = self.publish(context, slot, key).await;
+        if published.is_err() {
+            // The key manager has another key for its slot now: a restart wouldn't find it again.
+            self.slots.forget_prepared();
+        }
+        published
+    }
+
+    async fn publish(
+        &mut self,
+        context: &Context,
+        slot: SlotName,
+        key: Arc<dyn Signer>,
+    ) -> Result<(), AuthorityError> {
         let held = Arc::new(K::make(&context.settings, key, context.clock.now())?);
         let entry = JournalEntry {
             authority_id: Arc::clone(&held.id),
@@ -95,6 +114,7 @@ impl<K: Kind> Rotation<K> {
             status: Status::Prepared,
             issued_at: held.issued_at,
             not_after: held.not_after,
+            retired_at: None,
             document: Arc::clone(&held.document),
         };
         commit::<K>(context, &held, move |entries| {
@@ -107,20 +127,28 @@ impl<K: Kind> Rotation<K> {
     }
 
     /// Commits that the prepared authority is active, and lets it sign.
-    async fn activate(&mut self, context: &Context) -> Result<(), AuthorityError> {
+    pub(super) async fn activate(&mut self, context: &Context) -> Result<(), AuthorityError> {
         let Some((NextStatus::Prepared, held)) = self.slots.next() else {
             return Ok(());
         };
         let (slot, held) = (self.slots.next_name(), Arc::clone(held));
-        let id = Arc::clone(&held.id);
+        let (id, now) = (Arc::clone(&held.id), context.clock.now());
         commit::<K>(context, &held, move |entries| {
-            journal::set_active(entries, &id);
+            journal::set_active(entries, &id, now);
         })
         .await?;
         // It was prepared a moment ago, and nobody else has these slots.
         if self.slots.activate().is_ok() {
             self.hand_out(context);
             log::<K>("activated", slot, &held);
+            if K::KIND == AuthorityKind::X509 {
+                tracing::debug!(
+                    subsystem_name = "ca_manager",
+                    trust_domain_id = %context.settings.trust_domain.id(),
+                    ttl = now.until(held.not_after).as_secs_f64(),
+                    "Successfully rotated X.509 CA"
+                );
+            }
         }
         Ok(())
     }
@@ -217,6 +245,8 @@ fn log<K: Kind>(done: &str, slot: SlotName, held: &Held<K::Signer>) {
         issued_at = %held.issued_at,
         expiration = %held.not_after,
         local_authority_id = &*held.id,
+        self_signed = (K::KIND == AuthorityKind::X509 && done == "prepared").then_some(true),
+        upstream_authority_id = (K::KIND == AuthorityKind::X509).then_some(""),
         "{} {done}", K::NOUN
     );
 }

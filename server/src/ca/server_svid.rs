@@ -7,7 +7,7 @@ use std::time::Duration;
 use credence_crypto::x509::{Certificate, X509SvidKey};
 use credence_crypto::{PrivateKey, Signer};
 use credence_identity::rotation::renew_at;
-use credence_identity::{Bundle, SpiffeId};
+use credence_identity::{Bundle, SpiffeId, X509Authority};
 use credence_runtime::clock::sleep_until;
 use tokio::sync::watch;
 
@@ -48,8 +48,8 @@ pub(super) async fn run(
             // After a step of the clock the authorities expired too: theirs comes first.
             () = authority.issuers.activated.notified(), if failed => {}
             () = bundle_changed.changed() => {
-                let tainted = registry.read().own_bundle().is_some_and(|bundle| is_tainted(bundle, &publish.borrow()));
-                if !tainted {
+                let distrusted = registry.read().own_bundle().is_some_and(|bundle| is_distrusted(bundle, &publish.borrow()));
+                if !distrusted {
                     continue;
                 }
                 tracing::info!(
@@ -82,19 +82,14 @@ fn due(authority: &Authority, publish: &watch::Sender<Arc<X509SvidKey>>) -> cred
     renew_at(authority.clock().now(), publish.borrow().svid.not_after, 0.0)
 }
 
-/// Whether the authority that signed the SVID is tainted in the bundle.
-fn is_tainted(bundle: &Bundle, held: &X509SvidKey) -> bool {
-    let issuer = held
-        .svid
-        .leaf()
-        .ok()
-        .and_then(|leaf| leaf.authority_key_id().map(<[u8]>::to_vec));
-    bundle
-        .x509_authorities
-        .iter()
-        .filter(|authority| authority.tainted)
-        .any(|authority| {
-            Certificate::from_der(&authority.der)
-                .is_ok_and(|root| issuer.is_some() && root.subject_key_id() == issuer.as_deref())
-        })
+/// Whether the authority that signed the SVID is tainted in the bundle, or was revoked.
+fn is_distrusted(bundle: &Bundle, held: &X509SvidKey) -> bool {
+    let Some(issuer) = held.svid.authority_key_id.as_deref() else {
+        return false;
+    };
+    let issues = |authority: &&X509Authority| {
+        Certificate::from_der(&authority.der).is_ok_and(|root| root.subject_key_id() == Some(issuer))
+    };
+    let mut issuers = bundle.x509_authorities.iter().filter(issues).peekable();
+    issuers.peek().is_none() || issuers.any(|authority| authority.tainted)
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod forced;
 mod profiles;
 mod simulated_year;
 

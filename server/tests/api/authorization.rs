@@ -167,10 +167,6 @@ async fn methods_of_later_versions_say_so_to_those_who_may_call_them() {
             "/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle",
             "method RefreshBundle not implemented",
         ),
-        (
-            "/spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState",
-            "method GetX509AuthorityState not implemented",
-        ),
         ("/grpc.health.v1.Health/List", "method List not implemented"),
     ] {
         refused(call(&local, path).await, Code::Unimplemented, text);

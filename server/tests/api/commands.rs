@@ -256,6 +256,76 @@ async fn agents_are_listed_banned_and_evicted() {
 }
 
 #[tokio::test]
+async fn authorities_are_rotated_by_hand_in_spires_words() {
+    let lab = Lab::start().await;
+    for (kind, noun) in [("x509", "X.509"), ("jwt", "JWT")] {
+        let run = |step: &str| format!("localauthority {kind} {step}");
+        let shown = lab.command(&run("show -output json")).await.json();
+        assert_eq!(shown.as_object().unwrap().len(), 1, "{shown}");
+        let first = shown["active"]["authority_id"].as_str().unwrap().to_owned();
+        let upstream = if kind == "x509" {
+            "  Upstream authority ID: No upstream authority\n"
+        } else {
+            ""
+        };
+        let block = |id: &str, date: &str| format!("  Authority ID: {id}\n  Expires at: {date}\n{upstream}");
+        let end = "2023-11-15 22:13:20 +0000 UTC";
+        assert_eq!(
+            lab.command(&run("show")).await.ok(),
+            format!(
+                "Active {noun} authority:\n{}\nPrepared {noun} authority:\n  No prepared {noun} authority found\n\n\
+                 Old {noun} authority:\n  No old {noun} authority found\n",
+                block(&first, end)
+            )
+        );
+        let prepared = lab.command(&run("prepare")).await.ok();
+        let shown = lab.command(&run("show -output json")).await.json();
+        let second = shown["prepared"]["authority_id"].as_str().unwrap().to_owned();
+        assert_eq!(
+            prepared,
+            format!("Prepared {noun} authority:\n{}", block(&second, end))
+        );
+        let json = lab
+            .command(&run(&format!("activate -authorityID {second} -output json")))
+            .await
+            .json();
+        assert_eq!(json["activated_authority"]["authority_id"], *second);
+        let none = "1970-01-01 00:00:00 +0000 UTC";
+        let tainted = lab
+            .command(&run(&format!("taint -authorityID {first}")))
+            .await
+            .ok();
+        let date = if kind == "x509" { end } else { none };
+        assert_eq!(
+            tainted,
+            format!("Tainted {noun} authority:\n{}", block(&first, date))
+        );
+        let err = lab
+            .command(&run(&format!("taint -authorityID {first}")))
+            .await
+            .failed();
+        assert!(
+            err.starts_with(&format!(
+                "Error: could not taint {noun} authority: rpc error: code = Internal desc = failed to taint {noun} authority: "
+            )),
+            "{err}"
+        );
+        let revoked = lab
+            .command(&run(&format!("revoke -authorityID {first}")))
+            .await
+            .ok();
+        assert_eq!(
+            revoked,
+            format!("Revoked {noun} authority:\n{}", block(&first, none))
+        );
+        for step in ["activate", "taint", "revoke"] {
+            let err = lab.command(&run(step)).await.failed();
+            assert_eq!(err, "Error: an authority ID is required\n");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_bundle_is_nothing_but_pem_or_a_document() {
     let lab = Lab::start().await;
     let pem = lab.command("bundle show").await.ok();

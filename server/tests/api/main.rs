@@ -18,6 +18,7 @@ mod entry;
 mod federated;
 mod fixtures;
 mod harness;
+mod localauthority;
 mod push;
 mod robust;
 mod svid;

@@ -15,6 +15,8 @@ pub(crate) struct Issuer {
     clock: Mutex<Option<Arc<ManualClock>>>,
     asked: AtomicU64,
     fails: Mutex<Option<JwtFetchError>>,
+    /// The `kid` of what it issues.
+    key_id: Mutex<String>,
 }
 
 impl JwtIssuer for Issuer {
@@ -26,6 +28,7 @@ impl JwtIssuer for Issuer {
     ) -> BoxFuture<'static, Result<JwtSvid, JwtFetchError>> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let fails = self.fails.lock().unwrap().clone();
+        let key_id = self.key_id.lock().unwrap().clone();
         let now = self
             .clock
             .lock()
@@ -42,6 +45,7 @@ impl JwtIssuer for Issuer {
                 audience,
                 issued_at: Some(now),
                 expires_at: now + 5 * MINUTE,
+                key_id: key_id.as_str().into(),
                 claims: serde_json::Map::new(),
             })
         }
@@ -52,6 +56,11 @@ impl JwtIssuer for Issuer {
 impl Issuer {
     fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// What it issues is signed by that key from now on.
+    pub(crate) fn sign_with(&self, key_id: &str) {
+        *self.key_id.lock().unwrap() = key_id.to_owned();
     }
 
     fn fail(&self, with: Option<JwtFetchError>) {

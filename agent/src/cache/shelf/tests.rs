@@ -18,6 +18,10 @@ impl Document for Paper {
     fn not_after(&self) -> Timestamp {
         self.not_after
     }
+
+    fn authority(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 fn kept(entry: &Entry, now: Moment, ttl: u64, jitter: f64) -> Kept<Paper> {

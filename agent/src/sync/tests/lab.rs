@@ -88,7 +88,7 @@ impl Lab {
         supervisor.wait().await.unwrap();
     }
 
-    fn local(&self) -> Channel {
+    pub(super) fn local(&self) -> Channel {
         connect_unix_lazy(&self.socket())
     }
 

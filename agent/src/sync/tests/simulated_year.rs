@@ -155,6 +155,7 @@ impl Year {
         let cache = Cache::new(clock.clone(), bundle.clone(), CacheLimits::default(), issuer);
         let (svids, svid) = watch::channel(first);
         let (stepped, in_step) = watch::channel(0);
+        let (bundles, own_bundle) = watch::channel(bundle);
         let steps = StepWatch::never();
         let keeper = Keeper {
             server: server.clone(),
@@ -166,6 +167,7 @@ impl Year {
             clock: clock.clone(),
             svid: svids,
             reattestable: false,
+            bundle: own_bundle,
         };
         let watched = steps.subscribe();
         supervisor.spawn("agent-svid", async move {
@@ -184,7 +186,7 @@ impl Year {
             svid: svid.clone(),
             cache: cache.clone(),
             state,
-            bundle: watch::channel(bundle).0,
+            bundle: bundles,
             in_step: stepped,
             last_sync: watch::channel(None).0,
             clock: clock.clone(),

@@ -62,6 +62,8 @@ pub struct SignedToken {
     pub issued_at: Timestamp,
     /// `exp`, which may be sooner than was asked for.
     pub expires_at: Timestamp,
+    /// `kid`: the authority that signed it.
+    pub key_id: Arc<str>,
 }
 
 impl fmt::Debug for SignedToken {
@@ -143,6 +145,7 @@ impl<P: Profile> TokenKey<P> {
             token,
             issued_at: times.issued_at,
             expires_at: times.expires_at,
+            key_id: Arc::clone(&self.kid),
         })
     }
 }

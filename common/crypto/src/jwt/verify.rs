@@ -48,6 +48,7 @@ pub(super) fn parse(token: &str, expected: &[&str], now: Timestamp) -> Result<(C
         audience,
         issued_at,
         expires_at,
+        key_id: compact.key_id.as_str().into(),
         claims: std::mem::take(&mut compact.claims),
     };
     Ok((compact, svid))

@@ -113,6 +113,8 @@ pub struct X509Ca {
     upstream_chain: Vec<Arc<[u8]>>,
     issuer: Vec<u8>,
     key_id: Vec<u8>,
+    /// The key ID of the root, as the last certificate of each chain names it.
+    root_key_id: Option<Arc<[u8]>>,
 }
 
 impl X509Ca {
@@ -132,12 +134,20 @@ impl X509Ca {
         let key_id = certificate
             .subject_key_id()
             .map_or_else(|| signer.public_key().key_id().to_vec(), <[u8]>::to_vec);
+        let root_key_id = match upstream_chain.last() {
+            None => Some(key_id.as_slice().into()),
+            Some(last) => Certificate::from_der(last)
+                .map_err(IssueError::Unparsable)?
+                .authority_key_id()
+                .map(Arc::from),
+        };
         Ok(Self {
             issuer: certificate.subject().to_der(),
             signer,
             certificate,
             upstream_chain,
             key_id,
+            root_key_id,
         })
     }
 
@@ -235,6 +245,7 @@ impl X509Ca {
             not_before,
             not_after,
             serial: decimal(&serial),
+            authority_key_id: self.root_key_id.clone(),
         })
     }
 

@@ -83,6 +83,8 @@ pub struct X509Svid {
     pub not_after: Timestamp,
     /// The leaf's serial number in decimal.
     pub serial: String,
+    /// The key ID of the authority that the chain leads to, where its last certificate names it.
+    pub authority_key_id: Option<Arc<[u8]>>,
 }
 
 impl X509Svid {
@@ -118,6 +120,10 @@ impl X509Svid {
             not_before: leaf.not_before(),
             not_after: leaf.not_after(),
             serial: leaf.serial(),
+            authority_key_id: chain
+                .last()
+                .and_then(Certificate::authority_key_id)
+                .map(Arc::from),
         })
     }
 

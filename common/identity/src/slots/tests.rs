@@ -53,6 +53,19 @@ fn a_backward_step_replaces_no_authority() {
 }
 
 #[test]
+fn a_prepared_authority_can_be_forgotten_and_an_old_one_cannot() {
+    let mut slots = Slots::restore(SlotName::A, Some(Span(0, DAY)), None);
+    slots.prepare(Span(1, DAY));
+    slots.forget_prepared();
+    assert_eq!(slots.next(), None);
+    assert_eq!(slots.activate(), Err(NotPrepared));
+    slots.prepare(Span(2, DAY));
+    slots.activate().unwrap();
+    slots.forget_prepared();
+    assert_eq!(slots.next(), Some((NextStatus::Old, &Span(0, DAY))));
+}
+
+#[test]
 fn a_successor_prepared_late_waits_until_verifiers_have_seen_it() {
     let now = DAY * 9 / 10;
     let mut slots = Slots::restore(SlotName::A, Some(Span(0, DAY)), None);
@@ -88,6 +101,27 @@ proptest! {
             now += elapsed;
             let before = slots.active().cloned();
             match slots.tick(at(now)) {
+                // An operator prepares and activates whenever they like.
+                Action::None if what == 7 => {
+                    let authority = Span(now, now + life);
+                    published.push(authority.clone());
+                    let displaced = slots.next().map(|(_, a)| a.clone());
+                    prop_assert_eq!(slots.prepare(authority), displaced);
+                    prop_assert_eq!(slots.active(), before.as_ref());
+                }
+                Action::None if what == 6 => {
+                    let next = slots.next().map(|(status, a)| (status, a.clone()));
+                    match (next, slots.activate().cloned()) {
+                        (Some((NextStatus::Prepared, next)), activated) => {
+                            prop_assert_eq!(activated, Ok(next));
+                            prop_assert_eq!(slots.next(), before.as_ref().map(|b| (NextStatus::Old, b)));
+                        }
+                        (_, activated) => {
+                            prop_assert_eq!(activated, Err(NotPrepared));
+                            prop_assert_eq!(slots.active(), before.as_ref());
+                        }
+                    }
+                }
                 Action::PrepareNext if what > 1 => {
                     let authority = Span(now, now + life);
                     published.push(authority.clone());
