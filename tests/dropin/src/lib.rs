@@ -11,7 +11,9 @@
 )]
 
 mod certificates;
+pub mod differential;
 mod programs;
+pub mod report;
 mod site;
 
 pub use certificates::NodeCertificates;

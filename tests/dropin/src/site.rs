@@ -101,7 +101,8 @@ impl Site {
         let text = format!(
             "server {{\n  trust_domain = \"example.org\"\n  bind_address = \"127.0.0.1\"\n  bind_port = {port}\n  \
              data_dir = \"{folder}/server\"\n  socket_path = \"{socket}\"\n  log_level = \"DEBUG\"\n  \
-             ratelimit {{\n    attestation = false\n  }}\n  {more}\n}}\n\
+             ratelimit {{\n    attestation = false\n  }}\n  \
+             experimental {{\n    cache_reload_interval = \"1s\"\n  }}\n  {more}\n}}\n\
              plugins {{\n  DataStore \"sql\" {{ plugin_data {{ database_type = \"sqlite3\" \
              connection_string = \"{folder}/server/datastore.sqlite3\" }} }}\n  \
              KeyManager \"disk\" {{ plugin_data {{ keys_path = \"{folder}/server/keys.json\" }} }}\n  \
@@ -148,7 +149,8 @@ impl Site {
         let text = format!(
             "agent {{\n  trust_domain = \"example.org\"\n  server_address = \"127.0.0.1\"\n  server_port = {port}\n  \
              data_dir = \"{dir}/data\"\n  socket_path = \"{socket}\"\n  admin_socket_path = \"{admin}\"\n  \
-             trust_bundle_path = \"{bundle}\"\n  log_level = \"DEBUG\"\n  {more}\n}}\n\
+             trust_bundle_path = \"{bundle}\"\n  log_level = \"DEBUG\"\n  \
+             experimental {{\n    sync_interval = \"1s\"\n  }}\n  {more}\n}}\n\
              plugins {{\n  KeyManager \"disk\" {{ plugin_data {{ directory = \"{dir}/data\" }} }}\n  {attestor}\n  \
              WorkloadAttestor \"unix\" {{ plugin_data {{}} }}\n}}\n",
             port = self.port,

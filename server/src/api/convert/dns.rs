@@ -6,12 +6,18 @@
 /// Why a text is no DNS name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DnsNameFault {
-    #[error("label is empty")]
+    #[error("empty or only whitespace")]
     Empty,
+    #[error("name must be ascii")]
+    NotAscii,
+    #[error("too many wildcards")]
+    Wildcards,
+    #[error("wildcard must be first label")]
+    Wildcard,
+    #[error("domain ends with dot")]
+    TrailingDot,
     #[error("\"{0}\" is longer than 255 bytes")]
     TooLong(String),
-    #[error("\"{0}\" contains a wildcard that is not its whole first label")]
-    Wildcard(String),
     #[error("\"{0}\" contains an empty label")]
     EmptyLabel(String),
     #[error("\"{0}\" contains a label longer than 63 bytes")]
@@ -27,12 +33,21 @@ pub(crate) enum DnsNameFault {
 /// Checks one name.
 pub(crate) fn check(name: &str) -> Result<(), DnsNameFault> {
     let fault = |kind: fn(String) -> DnsNameFault| Err(kind(name.to_owned()));
-    if name.trim().is_empty() {
-        return Err(DnsNameFault::Empty);
+    if !name.is_ascii() {
+        return Err(DnsNameFault::NotAscii);
+    }
+    if name.matches('*').count() > 1 {
+        return Err(DnsNameFault::Wildcards);
     }
     let rest = name.strip_prefix("*.").unwrap_or(name);
     if rest.contains('*') {
-        return fault(DnsNameFault::Wildcard);
+        return Err(DnsNameFault::Wildcard);
+    }
+    if rest.trim().is_empty() {
+        return Err(DnsNameFault::Empty);
+    }
+    if rest.ends_with('.') {
+        return Err(DnsNameFault::TrailingDot);
     }
     if !rest.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         || rest.starts_with(char::is_whitespace) && rest.len() == 1

@@ -49,14 +49,18 @@ pub(crate) enum EntryFault {
 /// update entry: ".
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EntryInvalid {
-    #[error("invalid registration entry: {0}")]
+    #[error("datastore-validation: invalid registration entry: {0}")]
     Id(EntryIdError),
-    #[error("invalid registration entry: X509SvidTtl is not set: it cannot be negative")]
+    #[error("datastore-validation: invalid registration entry: X509SvidTtl is not set")]
     X509SvidTtl,
-    #[error("invalid registration entry: JwtSvidTtl is not set: it cannot be negative")]
+    #[error("datastore-validation: invalid registration entry: JwtSvidTtl is not set")]
     JwtSvidTtl,
-    #[error("invalid registration entry: selector types must be the same when store SVID is enabled")]
+    #[error(
+        "datastore-validation: invalid registration entry: selector types must be the same when store SVID is enabled"
+    )]
     StoreSvid,
+    #[error("datastore-validation: specifying cache behaviour is incompatible with storable SVIDs")]
+    StoredPrefetch,
 }
 
 /// The mask of a request that has none: everything.
@@ -312,6 +316,9 @@ fn check_store_svid(entry: &Entry) -> Result<(), EntryInvalid> {
     let first = types.next();
     if entry.store_svid && types.any(|other| Some(other) != first) {
         return Err(EntryInvalid::StoreSvid);
+    }
+    if entry.store_svid && entry.disable_x509_svid_prefetch {
+        return Err(EntryInvalid::StoredPrefetch);
     }
     Ok(())
 }

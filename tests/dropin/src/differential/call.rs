@@ -1,0 +1,185 @@
+//! One gRPC call of any method, from JSON to JSON, by the protobuf descriptions.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use prost::bytes::{Buf, BufMut, Bytes};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
+use serde_json::{Value, json};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// How long a call may take; a stream that goes on is read for its first answer only.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(credence_proto::FILE_DESCRIPTOR_SET).expect("the descriptions parse")
+});
+
+/// The method `Service/Method`; the service by its last name, or with more of its package before it.
+pub(super) fn method(name: &str) -> MethodDescriptor {
+    let (service, method) = name.split_once('/').expect("SERVICE/METHOD");
+    let mut found: Vec<_> = POOL
+        .services()
+        .filter(|candidate| {
+            let full = candidate.full_name();
+            full == service || full.ends_with(&format!(".{service}"))
+        })
+        .collect();
+    if found.len() > 1 {
+        found.retain(|service| service.full_name().starts_with("spire.api.server."));
+    }
+    let service = found.first().unwrap_or_else(|| panic!("no service {service}"));
+    service
+        .methods()
+        .find(|candidate| candidate.name() == method)
+        .unwrap_or_else(|| panic!("no method {name}"))
+}
+
+/// All methods of a service of the server, as `Service/Method`.
+pub(super) fn methods(service: &str) -> Vec<String> {
+    let found = POOL
+        .services()
+        .find(|candidate| {
+            let name = candidate.full_name();
+            name.starts_with("spire.api.server.") && name.ends_with(&format!(".{service}"))
+        })
+        .unwrap_or_else(|| panic!("no service {service}"));
+    found
+        .methods()
+        .map(|method| format!("{}/{}", found.full_name(), method.name()))
+        .collect()
+}
+
+/// Calls and returns code, message, details and answers.
+pub(super) async fn call(channel: Channel, name: &str, request: &Value, header: bool) -> Value {
+    let method = method(name);
+    let messages: Vec<&Value> = match request {
+        Value::Array(messages) if method.is_client_streaming() => messages.iter().collect(),
+        one => vec![one],
+    };
+    let encoded: Vec<Vec<u8>> = messages
+        .into_iter()
+        .map(
+            |message| match message.as_str().and_then(|text| text.strip_prefix("hex:")) {
+                Some(hex) => unhex(hex),
+                None => DynamicMessage::deserialize(method.input(), message)
+                    .unwrap_or_else(|error| panic!("{name} {message}: {error}"))
+                    .encode_to_vec(),
+            },
+        )
+        .collect();
+    let endless = method.is_server_streaming() && !method.is_client_streaming();
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let exchange = exchange(channel, &path, encoded, endless, header);
+    let (answers, status) = tokio::time::timeout(DEADLINE, exchange)
+        .await
+        .unwrap_or_else(|_| (Vec::new(), Status::unknown("the suite waited too long")));
+    let answers: Vec<Value> = answers
+        .into_iter()
+        .map(|bytes| {
+            let message = DynamicMessage::decode(method.output(), bytes).expect("an answer decodes");
+            message
+                .serialize_with_options(
+                    serde_json::value::Serializer,
+                    &SerializeOptions::new()
+                        .skip_default_fields(false)
+                        .use_proto_field_name(true),
+                )
+                .expect("an answer is JSON")
+        })
+        .collect();
+    json!({
+        "code": format!("{:?}", status.code()),
+        "message": status.message(),
+        "details": status.details().iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "answers": answers,
+    })
+}
+
+async fn exchange(
+    channel: Channel,
+    path: &str,
+    messages: Vec<Vec<u8>>,
+    endless: bool,
+    header: bool,
+) -> (Vec<Bytes>, Status) {
+    let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
+    if let Err(error) = client.ready().await {
+        return (Vec::new(), Status::unavailable(format!("connection: {error}")));
+    }
+    let mut request = Request::new(tokio_stream::iter(messages));
+    if header {
+        request.metadata_mut().insert(
+            "workload.spiffe.io",
+            tonic::metadata::MetadataValue::from_static("true"),
+        );
+    }
+    let path: PathAndQuery = path.parse().expect("a path");
+    let mut stream = match client.streaming(request, path, Raw).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return (Vec::new(), status),
+    };
+    let mut answers = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(answer)) => answers.push(answer),
+            Ok(None) => return (answers, Status::ok("")),
+            Err(status) => return (answers, status),
+        }
+        if endless {
+            return (answers, Status::ok(""));
+        }
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair).expect("hex");
+            u8::from_str_radix(pair, 16).expect("hex")
+        })
+        .collect()
+}
+
+/// Messages as the bytes they are.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = buffer.remaining();
+        Ok(Some(buffer.copy_to_bytes(length)))
+    }
+}

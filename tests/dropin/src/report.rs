@@ -1,0 +1,64 @@
+//! The account of a full run: `docs/drop-in-results.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use time::OffsetDateTime;
+
+use crate::Programs;
+
+/// What one test found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Steps that were compared, or checks that were made.
+    pub compared: usize,
+    /// Those of them in which a listed difference stood.
+    pub differing: usize,
+}
+
+impl Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} steps, {} with listed differences",
+            self.compared, self.differing
+        )
+    }
+}
+
+/// The tests that make up a full run.
+const FULL: &[&str] = &["differential: entry"];
+
+static PASSED: Mutex<BTreeMap<String, Counts>> = Mutex::new(BTreeMap::new());
+
+/// Notes that `test` passed beside SPIRE. The last one of a full run writes the table.
+///
+/// # Panics
+/// If `test` isn't known here, or the table can't be written.
+pub fn passed(test: &str, counts: Counts, spire: &Programs) {
+    assert!(FULL.contains(&test), "{test} isn't part of a full run");
+    let mut passed = PASSED.lock().expect("no test panicked here");
+    passed.insert(test.to_owned(), counts);
+    if passed.len() < FULL.len() {
+        return;
+    }
+    let mut text = String::from(
+        "# Beside SPIRE\n\nWritten by the last full run of `cargo test -p credence --test dropin` with SPIRE's programs \
+         (`SPIRE_BIN_DIR`).\n\n",
+    );
+    let date = OffsetDateTime::now_utc().date();
+    text.push_str(&format!("SPIRE {}, {date}.\n\n", spire.version()));
+    text.push_str("| Test | Steps | With a difference on purpose |\n|---|---:|---:|\n");
+    for test in FULL {
+        let Counts { compared, differing } = passed.get(*test).copied().unwrap_or_default();
+        text.push_str(&format!(
+            "| {test} | {compared} | {differing} |
+"
+        ));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/drop-in-results.md");
+    fs::write(path, text).expect("write the results");
+}
