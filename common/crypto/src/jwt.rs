@@ -31,7 +31,7 @@ pub type JwtKey = crate::jws::TokenKey<Jwt>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtError {
     /// Not three base64url parts of sane size.
-    #[error("token is not a compact JWS")]
+    #[error("unable to parse JWT token: not a compact JWS")]
     Malformed,
     /// The header is no JSON object, or a member is of the wrong type.
     #[error("token header is malformed")]

@@ -36,6 +36,8 @@ pub(crate) enum IdFault {
         "\"{id}\" is not an agent in trust domain \"{trust_domain}\"; path is not in the agent namespace"
     )]
     NoAgent { id: SpiffeId, trust_domain: TrustDomain },
+    #[error("\"{id}\" is not an agent in trust domain \"{trust_domain}\"; path is empty")]
+    NoAgentPath { id: SpiffeId, trust_domain: TrustDomain },
 }
 
 /// An ID on the wire.
@@ -102,6 +104,11 @@ pub(crate) fn agent_id_from_proto(
     let id = own_id(own, id_from_proto(id)?)?;
     if id.is_agent() {
         Ok(id)
+    } else if id.path().is_empty() {
+        Err(IdFault::NoAgentPath {
+            id,
+            trust_domain: own.clone(),
+        })
     } else {
         Err(IdFault::NoAgent {
             id,

@@ -38,9 +38,8 @@ impl pb::health_server::Health for HealthService {
         &self,
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<Response<pb::HealthCheckResponse>, Status> {
-        let service = &request.get_ref().service;
-        if !service.is_empty() {
-            return Err(Status::not_found(format!("unknown service \"{service}\"")));
+        if !request.get_ref().service.is_empty() {
+            return Err(Status::invalid_argument("per-service health is not supported"));
         }
         let status = if is_serving(&self.context) {
             ServingStatus::Serving

@@ -141,9 +141,7 @@ impl NodeAttestor for X509Pop {
             serde_json::from_slice(payload).map_err(|error| malformed("failed to unmarshal data", error))?;
         let config = self.shared.config.load_full();
         let path = self.shared.verified_path(&config, &shown)?;
-        let leaf = path
-            .first()
-            .ok_or_else(|| malformed("no certificate to attest", "none given"))?;
+        let leaf = path.first().ok_or_else(no_certificate)?;
         if config.verify_client_ip {
             check_address(leaf, client)?;
         }
@@ -258,9 +256,7 @@ impl Shared {
                 ),
             })
         });
-        let leaf = certificates
-            .next()
-            .ok_or_else(|| malformed("no certificate to attest", "none given"))??;
+        let leaf = certificates.next().ok_or_else(no_certificate)??;
         let intermediates = certificates.collect::<Result<Vec<_>, _>>()?;
         for (at, certificate) in std::iter::once(&leaf).chain(&intermediates).enumerate() {
             if matches!(certificate.public_key().kind(), PublicKeyKind::Rsa { bits } if bits > config.max_rsa_bits)
@@ -386,6 +382,10 @@ fn san_selectors(own: &TrustDomain, uris: &[String]) -> BTreeMap<String, String>
 
 fn malformed(what: &str, cause: impl Display) -> AttestError {
     AttestError::Malformed(format!("nodeattestor({TYPE}): {what}: {cause}"))
+}
+
+fn no_certificate() -> AttestError {
+    AttestError::Malformed(format!("nodeattestor({TYPE}): no certificate to attest"))
 }
 
 fn denied(what: &str, cause: impl Display) -> AttestError {

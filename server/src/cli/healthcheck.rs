@@ -35,11 +35,21 @@ impl RemoteCommand for Healthcheck {
                 "server is unhealthy: server returned status {:?}",
                 response.get_ref().status().as_str_name()
             ))),
-            Err(status) => Err(self.unreachable(status.into(), console)),
+            Err(status) => Err(self.undetermined(&status.into(), console)),
         }
     }
 
     fn unreachable(&self, error: CommandError, console: &mut Console<'_>) -> CommandError {
+        if self.verbose {
+            // Nothing better can be done when stdout is gone.
+            drop(writeln!(console.out, "Checking server health..."));
+        }
+        self.undetermined(&error, console)
+    }
+}
+
+impl Healthcheck {
+    fn undetermined(&self, error: &CommandError, console: &mut Console<'_>) -> CommandError {
         if self.verbose {
             // Nothing better can be done when stderr is gone.
             drop(writeln!(console.err, "Failed to check health: {error}"));

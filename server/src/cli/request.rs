@@ -3,7 +3,7 @@
 use std::fs;
 
 use credence_command::{CommandError, Console};
-use credence_identity::{Selector, SpiffeId, Timestamp};
+use credence_identity::{SpiffeId, Timestamp};
 use credence_proto::spire::api::types;
 
 /// The bytes of a file, or of stdin for `-`.
@@ -55,12 +55,13 @@ pub(super) fn selectors(texts: &[String]) -> Result<Vec<types::Selector>, Comman
     texts
         .iter()
         .map(|text| {
-            let selector = Selector::parse(text).map_err(|error| {
-                CommandError::from(error).context(format_args!("invalid selector {text:?}"))
+            // What is wrong with the two parts is for the server to say.
+            let (kind, value) = text.split_once(':').ok_or_else(|| {
+                CommandError::new(format!("selector {text:?} must be formatted as type:value"))
             })?;
             Ok(types::Selector {
-                r#type: selector.selector_type().to_owned(),
-                value: selector.value().to_owned(),
+                r#type: kind.to_owned(),
+                value: value.to_owned(),
             })
         })
         .collect()

@@ -101,7 +101,7 @@ async fn of_a_bad_request_nothing_is_signed() {
         *last ^= 1;
     }
     let outcome = client.new_downstream_x509ca(wish(csr, 0)).await;
-    refused_with(outcome, Code::InvalidArgument, "failed to verify CSR signature: ");
+    refused_with(outcome, Code::InvalidArgument, "invalid CSR signature: ");
 }
 
 /// Authorization comes before validation, and an admin is no downstream server.

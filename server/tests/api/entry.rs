@@ -207,19 +207,19 @@ async fn bad_input_names_the_field_and_changes_nothing() {
         ),
         (
             at(|e| e.id = "no/slash".to_owned()),
-            "failed to create entry: invalid registration entry: entry ID",
+            "failed to create entry: datastore-validation: invalid registration entry: entry ID",
         ),
         (
             at(|e| e.id = "x".repeat(256)),
-            "failed to create entry: invalid registration entry: entry ID too long",
+            "failed to create entry: datastore-validation: invalid registration entry: entry ID too long",
         ),
         (
             at(|e| e.x509_svid_ttl = -1),
-            "failed to create entry: invalid registration entry: X509SvidTtl",
+            "failed to create entry: datastore-validation: invalid registration entry: X509SvidTtl",
         ),
         (
             at(|e| e.jwt_svid_ttl = -1),
-            "failed to create entry: invalid registration entry: JwtSvidTtl",
+            "failed to create entry: datastore-validation: invalid registration entry: JwtSvidTtl",
         ),
     ];
     for (entry, text) in cases {

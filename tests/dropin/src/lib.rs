@@ -7,6 +7,7 @@
 //! that it was skipped; with it, a program that isn't there fails the test.
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "test support: a failed expectation must stop the test"
 )]
 

@@ -161,6 +161,10 @@ pub fn to_spiffe_json(bundle: &Bundle) -> String {
         spiffe_sequence: bundle.sequence_number,
         spiffe_refresh_hint: hint.as_secs().saturating_add(u64::from(hint.subsec_nanos() > 0)),
     };
+    indented(&document)
+}
+
+fn indented(document: &Document) -> String {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let written = document.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter));
@@ -168,7 +172,7 @@ pub fn to_spiffe_json(bundle: &Bundle) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Authorities of tokens as a plain JWK Set without `use`, as SPIRE's Workload API has it: widespread libraries refuse a
+/// Authorities of tokens as a plain JWK Set without `use`, indented, as SPIRE's Workload API has it: widespread libraries refuse a
 /// `use` that they don't know.
 pub fn to_jwks(authorities: &[JwtAuthority]) -> String {
     let document = Document {
@@ -176,7 +180,7 @@ pub fn to_jwks(authorities: &[JwtAuthority]) -> String {
         spiffe_sequence: 0,
         spiffe_refresh_hint: 0,
     };
-    serde_json::to_string(&document).unwrap_or_default()
+    indented(&document)
 }
 
 fn token_keys(authorities: &[JwtAuthority]) -> impl Iterator<Item = Jwk> {

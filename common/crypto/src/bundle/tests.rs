@@ -72,7 +72,7 @@ fn documents_are_indented_by_four_and_leave_zeros_out() {
         to_spiffe_json(&Bundle::empty(trust_domain())),
         "{\n    \"keys\": []\n}"
     );
-    assert_eq!(to_jwks(&[]), r#"{"keys":[]}"#);
+    assert_eq!(to_jwks(&[]), "{\n    \"keys\": []\n}");
 }
 
 #[test]

@@ -302,13 +302,13 @@ fn failed(error: &AttestError) -> Status {
         AttestError::Denied(_) => Code::PermissionDenied,
         AttestError::Internal(_) => Code::Internal,
     };
-    fault(code, "failed to attest", error)
+    Status::new(code, error.to_string())
 }
 
 fn result(id: &SpiffeId, kind: &str, issued: &X509Svid, reattestable: bool) -> pb::AttestAgentResponse {
     tracing::info!(agent_id = %id, node_attestor_type = kind, "Agent attestation request completed");
     let attested = Attested {
-        svid: Some(svid::x509_to_proto(issued, "")),
+        svid: Some(svid::x509_to_proto(issued)),
         reattestable,
     };
     pb::AttestAgentResponse {

@@ -65,8 +65,8 @@ pub(super) async fn create(
 
 /// The entry that gives whoever holds the token's agent ID another ID.
 fn alias(context: &Context, token: &str, id: SpiffeId, now: Timestamp) -> Result<Entry, Status> {
-    let failed =
-        |cause: &dyn std::fmt::Display| fault(Code::Internal, "failed to create join token ID", cause);
+    const WHAT: &str = "failed to create join token registration entry: failed to create join token ID";
+    let failed = |cause: &dyn std::fmt::Display| fault(Code::Internal, WHAT, cause);
     let parent_id = join_token::agent_id(&context.trust_domain, token).map_err(|cause| failed(&cause))?;
     let selector = Selector::new("spiffe_id", parent_id.as_str()).map_err(|cause| failed(&cause))?;
     let entry_id = EntryId::parse(&Uuid::new_v4().to_string()).map_err(|cause| failed(&cause))?;

@@ -113,7 +113,7 @@ impl Filter {
             && self
                 .selectors
                 .as_ref()
-                .is_none_or(|(match_, set)| match_.passes(set, &node.selectors))
+                .is_none_or(|(match_, set)| !node.selectors.is_empty() && match_.passes(set, &node.selectors))
             && self.banned.is_none_or(|banned| node.is_banned() == banned)
             && self.can_reattest.is_none_or(|can| node.can_reattest == can)
             && self.expires_before.is_none_or(|time| node.not_after < time)
@@ -136,8 +136,11 @@ fn selectors_filter(
 
 /// A time as `2006-01-02 15:04:05 -0700 -07`; one that doesn't parse is ignored, as SPIRE does.
 fn expires_before(text: &str) -> Option<Timestamp> {
-    let (time, _repeated_offset) = text.rsplit_once(' ')?;
-    let time = OffsetDateTime::parse(time, TIME).ok()?;
+    let (time, repeated_offset) = text.rsplit_once(' ')?;
+    let (sign, hours) = repeated_offset.split_at_checked(1)?;
+    let is_offset =
+        matches!(sign, "+" | "-") && hours.len() == 2 && hours.bytes().all(|b| b.is_ascii_digit());
+    let time = OffsetDateTime::parse(time, TIME).ok().filter(|_| is_offset)?;
     Some(Timestamp::from_unix_seconds(time.unix_timestamp()))
 }
 
@@ -150,6 +153,7 @@ mod tests {
         let at = |text: &str| expires_before(text).map(Timestamp::unix_seconds);
         assert_eq!(at("1970-01-01 00:01:40 +0000 +00"), Some(100));
         assert_eq!(at("1970-01-01 02:00:00 +0200 +02"), Some(0));
+        assert_eq!(at("1970-01-01 00:01:40 +0000 UTC"), None);
         assert_eq!(at(""), None);
         assert_eq!(at("tomorrow at noon"), None);
     }

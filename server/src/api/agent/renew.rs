@@ -60,7 +60,7 @@ pub(super) async fn renew(
         .map_err(|error| context.not_committed("failed to update agent", &error))?;
     tracing::info!(caller_id = %id, "Renewing agent SVID");
     Ok(pb::RenewAgentResponse {
-        svid: Some(svid::x509_to_proto(&issued, "")),
+        svid: Some(svid::x509_to_proto(&issued)),
     })
 }
 

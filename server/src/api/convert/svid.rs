@@ -7,8 +7,8 @@ use credence_proto::spire::api::types;
 
 use super::id_to_proto;
 
-/// An X509-SVID with the hint of its entry.
-pub(crate) fn x509_to_proto(svid: &X509Svid, hint: &str) -> types::X509svid {
+/// An X509-SVID. The hint stays empty, as with SPIRE: agents know it from the entry.
+pub(crate) fn x509_to_proto(svid: &X509Svid) -> types::X509svid {
     types::X509svid {
         cert_chain: svid
             .chain
@@ -17,17 +17,17 @@ pub(crate) fn x509_to_proto(svid: &X509Svid, hint: &str) -> types::X509svid {
             .collect(),
         id: Some(id_to_proto(&svid.id)),
         expires_at: svid.not_after.unix_seconds(),
-        hint: hint.to_owned(),
+        hint: String::new(),
     }
 }
 
-/// A JWT-SVID with the hint of its entry. The token is moved, not copied.
-pub(crate) fn jwt_to_proto(id: &SpiffeId, signed: SignedJwt, hint: &str) -> types::Jwtsvid {
+/// A JWT-SVID, without the hint. The token is moved, not copied.
+pub(crate) fn jwt_to_proto(id: &SpiffeId, signed: SignedJwt) -> types::Jwtsvid {
     types::Jwtsvid {
         token: signed.token,
         id: Some(id_to_proto(id)),
         expires_at: signed.expires_at.unix_seconds(),
         issued_at: signed.issued_at.unix_seconds(),
-        hint: hint.to_owned(),
+        hint: String::new(),
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn x509_ca(
             fault(Code::ResourceExhausted, what, limit)
         })?;
     let csr = VerifiedCsr::from_der(&request.csr).map_err(|fault| match fault {
-        CsrError::Signature(_) => invalid("failed to verify CSR signature", fault),
+        CsrError::Signature(_) => invalid("invalid CSR signature", fault),
         _ => invalid("malformed CSR", fault),
     })?;
     let chain = context

@@ -135,7 +135,7 @@ fn sign(context: &Context, entry: &AuthorizedEntry, csr: &[u8]) -> Result<types:
         .authority
         .sign_x509_svid(&csr, entry)
         .map_err(|error| context.not_signed("failed to sign X509-SVID", &error))?;
-    Ok(svid::x509_to_proto(&issued, &entry.hint))
+    Ok(svid::x509_to_proto(&issued))
 }
 
 pub(super) async fn jwt(
@@ -155,9 +155,6 @@ pub(super) async fn jwt(
                 limit,
             )
         })?;
-    if request.entry_id.is_empty() {
-        return Err(Status::invalid_argument("missing entry ID"));
-    }
     let agent = call.agent()?;
     let id = EntryId::parse(&request.entry_id).ok();
     let entry = id.and_then(|id| {
@@ -173,6 +170,6 @@ pub(super) async fn jwt(
         .sign_jwt_svid(&entry, &request.audience)
         .map_err(|error| context.not_signed("failed to sign JWT-SVID", &error))?;
     Ok(pb::NewJwtsvidResponse {
-        svid: Some(svid::jwt_to_proto(&entry.spiffe_id, issued, &entry.hint)),
+        svid: Some(svid::jwt_to_proto(&entry.spiffe_id, issued)),
     })
 }

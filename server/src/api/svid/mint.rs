@@ -30,17 +30,20 @@ pub(super) fn x509(
         _ => return Err(Status::invalid_argument("only one URI SAN is expected")),
     };
     for name in csr.dns_names() {
-        dns::check(name).map_err(|fault| invalid("CSR DNS name is not valid", fault))?;
+        dns::check(name).map_err(|fault| invalid("CSR DNS name is invalid", fault))?;
     }
     if let Some(name) = dns::covered_by_wildcard(csr.dns_names()) {
-        return Err(invalid("CSR DNS name is covered by a wildcard beside it", name));
+        return Err(Status::invalid_argument(format!(
+            "CSR DNS name contains a wildcard that covers another non-wildcard name: name {name:?} overlaps with an \
+             existing wildcard name in the list: wildcard overlap"
+        )));
     }
     let issued = context
         .authority
         .mint_x509_svid(&csr, &id, ttl(request.ttl))
         .map_err(|error| context.not_signed("failed to sign X509-SVID", &error))?;
     Ok(pb::MintX509svidResponse {
-        svid: Some(svid::x509_to_proto(&issued, "")),
+        svid: Some(svid::x509_to_proto(&issued)),
     })
 }
 
@@ -57,7 +60,7 @@ pub(super) fn jwt(
         .mint_jwt_svid(&id, &request.audience, ttl(request.ttl))
         .map_err(|error| context.not_signed("failed to sign JWT-SVID", &error))?;
     Ok(pb::MintJwtsvidResponse {
-        svid: Some(svid::jwt_to_proto(&id, issued, "")),
+        svid: Some(svid::jwt_to_proto(&id, issued)),
     })
 }
 

@@ -70,11 +70,27 @@ impl Filter {
         }
         Ok(list_agents_request::Filter {
             by_attestation_type: self.attestation_type.clone(),
-            by_selector_match: selector_match(&self.selectors, &self.match_selectors_on)?,
+            by_selector_match: self.selector_match()?,
             by_banned: tri_state(&self.banned),
             by_can_reattest: tri_state(&self.can_reattest),
             by_expires_before: self.expires_before.clone(),
         })
+    }
+}
+
+impl Filter {
+    /// SPIRE's words for nodes differ from those for entries.
+    fn selector_match(&self) -> Result<Option<types::SelectorMatch>, CommandError> {
+        const BEHAVIORS: [&str; 4] = ["exact", "any", "superset", "subset"];
+        if !BEHAVIORS.contains(&self.match_selectors_on.as_str()) {
+            return Err(CommandError::new("unsupported match behavior"));
+        }
+        if let Some(bad) = self.selectors.iter().find(|text| !text.contains(':')) {
+            return Err(CommandError::new(format!(
+                "error parsing selector {bad:?}: selector {bad:?} must be formatted as type:value"
+            )));
+        }
+        selector_match(&self.selectors, &self.match_selectors_on)
     }
 }
 

@@ -71,7 +71,7 @@ fn filters() {
     assert_eq!(filter("-banned maybe"), Ok("None None".into()));
     assert_eq!(
         filter("-matchSelectorsOn nope"),
-        Err("match behavior \"nope\" unknown".into())
+        Err("unsupported match behavior".into())
     );
     assert!(
         filter("-expiresBefore tomorrow")

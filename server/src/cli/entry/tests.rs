@@ -109,7 +109,7 @@ fn what_is_missing_is_named() {
         ),
         (
             "create -selector ab -parentID spiffe://a/b -spiffeID spiffe://a/c",
-            "invalid selector \"ab\": selector must be formatted as type:value",
+            "selector \"ab\" must be formatted as type:value",
         ),
         ("update", "entry ID is required"),
         ("update -entryID x", "at least one selector is required"),

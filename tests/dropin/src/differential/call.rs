@@ -78,7 +78,7 @@ pub(super) async fn call(channel: Channel, name: &str, request: &Value, header: 
     let (answers, status) = tokio::time::timeout(DEADLINE, exchange)
         .await
         .unwrap_or_else(|_| (Vec::new(), Status::unknown("the suite waited too long")));
-    let answers: Vec<Value> = answers
+    let mut answers: Vec<Value> = answers
         .into_iter()
         .map(|bytes| {
             let message = DynamicMessage::decode(method.output(), bytes).expect("an answer decodes");
@@ -92,6 +92,15 @@ pub(super) async fn call(channel: Channel, name: &str, request: &Value, header: 
                 .expect("an answer is JSON")
         })
         .collect();
+    if name.contains("AuthorizedEntries") {
+        // In no order: SPIRE's is that of its walk through the entries.
+        for list in answers
+            .iter_mut()
+            .filter_map(|answer| answer.get_mut("entries")?.as_array_mut())
+        {
+            list.sort_by_key(|entry| entry.get("id").map(Value::to_string));
+        }
+    }
     json!({
         "code": format!("{:?}", status.code()),
         "message": status.message(),

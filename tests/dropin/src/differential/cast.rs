@@ -10,7 +10,7 @@ use credence_crypto::{KeyType, PrivateKey, csr};
 use credence_identity::{Bundle, SpiffeId, TrustDomain, X509Authority};
 use credence_runtime::clock::SystemClock;
 use credence_runtime::grpc::connect::connect_tls;
-use credence_runtime::tls::{BundleLookup, client_config};
+use credence_runtime::tls::{BundleLookup, KeyExchange, client_config};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -49,9 +49,9 @@ impl Cast {
             svids: BTreeMap::new(),
         };
         for (name, privilege) in [
-            ("workload", "hint"),
-            ("admin", "admin"),
-            ("downstream", "downstream"),
+            ("workload", None),
+            ("admin", Some("admin")),
+            ("downstream", Some("downstream")),
         ] {
             let mut entry = json!({
                 "id": format!("caller-{name}"),
@@ -59,12 +59,8 @@ impl Cast {
                 "parent_id": {"trust_domain": "example.org", "path": "/callers"},
                 "selectors": [{"type": "caller", "value": name}],
             });
-            if privilege != "hint" {
-                entry["privilege"] = Value::Bool(true);
-                let value = entry["privilege"].take();
-                let members = entry.as_object_mut().expect("an object");
-                members.remove("privilege");
-                members.insert(privilege.to_owned(), value);
+            if let (Some(members), Some(privilege)) = (entry.as_object_mut(), privilege) {
+                members.insert(privilege.to_owned(), Value::Bool(true));
             }
             let request = json!({ "entries": [entry] });
             let created = call(local.clone(), "Entry/BatchCreateEntry", &request, false).await;
@@ -117,7 +113,14 @@ impl Cast {
             watch::Sender::new(Arc::clone(svid)).subscribe()
         });
         let server = SpiffeId::server(&self.bundle.trust_domain);
-        let config = client_config(own, server, bundles, Arc::new(SystemClock)).expect("TLS");
+        let config = client_config(
+            own,
+            server,
+            bundles,
+            Arc::new(SystemClock),
+            KeyExchange::default(),
+        )
+        .expect("TLS");
         connect_tls("127.0.0.1", self.port, config)
             .await
             .expect("connect to the server")

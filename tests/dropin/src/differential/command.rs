@@ -19,13 +19,21 @@ pub(super) async fn run(
 ) -> Value {
     let program = if agent { &programs.agent } else { &programs.server };
     let mut command = Command::new(program);
-    command.args(words).current_dir(site.folder());
+    command.current_dir(site.folder());
     let local = ["run", "validate", "-version", "--version", "version"];
     let first = words.first().map_or("", String::as_str);
-    let bare = words
-        .iter()
-        .any(|word| word == "-socketPath" || word == "-h" || word == "-help");
-    if !bare && !local.contains(&first) && words.len() > usize::from(first != "healthcheck") {
+    // The words of a command: what comes after them are its flags.
+    let length = match first {
+        "healthcheck" => 1,
+        "localauthority" | "upstreamauthority" => 3,
+        "api" if words.get(1).is_some_and(|word| word != "watch") => 3,
+        _ => 2,
+    };
+    let names = words.iter().take_while(|word| !word.starts_with('-'));
+    let (of_command, flags) = words.split_at(names.count().min(length));
+    command.args(of_command);
+    let bare = flags.iter().any(|word| word == "-socketPath");
+    if !bare && !local.contains(&first) && of_command.len() > usize::from(first != "healthcheck") {
         let socket = match (agent, first) {
             (false, _) => site.server_socket(),
             (true, "debug" | "logger") => site.admin_socket("agent"),
@@ -33,30 +41,43 @@ pub(super) async fn run(
         };
         command.arg("-socketPath").arg(socket);
     }
+    command.args(flags);
     let output = finish(command, input).await;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     json!({
         "exit": output.status.code(),
         "stdout": printed(&stdout),
-        "stderr": without_usage(&stderr),
+        "stderr": plain(&stderr),
     })
 }
 
-/// JSON as what it says, other output as its lines; what comes after the word "Usage" is left out.
+/// JSON as what it says, other output as its text.
 fn printed(text: &str) -> Value {
     if text.starts_with(['{', '['])
         && let Ok(value) = serde_json::from_str::<Value>(text)
     {
         return value;
     }
-    without_usage(text)
+    plain(text)
 }
 
-/// A usage text may teach more than SPIRE's; only what stands before it is compared.
-fn without_usage(text: &str) -> Value {
-    let text = text.split("Usage").next().unwrap_or_default().trim_end();
-    Value::from(text.lines().map(str::trim_end).collect::<Vec<_>>())
+/// A usage text may teach more than SPIRE's, and how a flag is refused is the affair of the library: that it is, counts.
+fn plain(text: &str) -> Value {
+    let refused = [
+        "flag provided",
+        "flag needs",
+        "invalid value",
+        "invalid boolean",
+        "error: ",
+    ];
+    if refused.iter().any(|words| text.starts_with(words)) && !text.contains("subcommand") {
+        return json!("(refuses a flag)");
+    }
+    if text.contains("Usage") {
+        return json!("(usage)");
+    }
+    Value::from(text)
 }
 
 /// Writes a configuration file and has it validated.
@@ -126,14 +147,10 @@ pub(super) async fn validate(programs: &Programs, site: &Site, block: &str, line
         .arg(&file)
         .current_dir(site.folder());
     let output = finish(command, "").await;
-    let mut transcript = json!({"exit": output.status.code()});
     // How faults are told is ours; that there are some isn't.
-    if output.status.success() {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let last = text.lines().last().unwrap_or_default().to_owned();
-        transcript["stdout"] = Value::from(last);
-    }
-    transcript
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().last().filter(|_| output.status.success());
+    json!({"exit": output.status.code(), "stdout": last.unwrap_or_default()})
 }
 
 async fn finish(mut command: Command, input: &str) -> Output {

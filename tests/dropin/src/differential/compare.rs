@@ -150,6 +150,12 @@ const QUOTED: &[&str] = &[
     "json: ",
     "illegal base64",
     "invalid character",
+    "datastore-sql: rpc error",
+    "parsing time ",
+    "unexpected end of JSON",
+    "open /",
+    "go-jose/go-jose",
+    "dial unix ",
 ];
 
 /// Whether `spire` quotes a library, and `ours` says its own words from there on.

@@ -27,6 +27,8 @@ static RANDOM: LazyLock<Regex> = LazyLock::new(|| {
         |(?P<jwt>eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*)
         |(?P<uuid>\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)
         |(?P<date>\b\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d(\.\d+)?(\ [+-]\d{4}\ [A-Z]{3,4}|Z)?)
+        |(?P<after>\bafter\ [0-9.]+(ns|µs|ms|s)\b)
+        |(?P<coordinate>\x22[A-Za-z0-9_-]{43}\x22)
         |(?P<epoch>\b1[6-9]\d{8}\b)
         |(?P<fingerprint>\b[0-9a-f]{40}\b)
         |(?P<serial>\b\d{30,40}\b)
@@ -87,12 +89,12 @@ impl Normal {
                 Some(seconds) => time(seconds),
                 None => Value::Number(number),
             },
-            Value::String(text) => self.string(&text),
+            Value::String(text) => self.string(name, &text),
             other => other,
         }
     }
 
-    fn string(&mut self, text: &str) -> Value {
+    fn string(&mut self, name: &str, text: &str) -> Value {
         for (value, name) in &self.known {
             if value == text {
                 return json!(name);
@@ -104,13 +106,23 @@ impl Normal {
         if let Some(found) = profile::token(text, self) {
             return found;
         }
+        if ["x", "y"].contains(&name) && text.len() == 43 {
+            return json!("(coordinate)");
+        }
+        if name == "jti" {
+            return json!(format!("(jti of {} bytes)", text.len()));
+        }
         if text.len() > 60
             && let Ok(bytes) = STANDARD.decode(text)
             && let Some(found) = profile::der(&bytes, self)
         {
             return found;
         }
-        Value::from(self.text(text))
+        let text = self.text(text);
+        if ["stdout", "stderr"].contains(&name) {
+            return text.trim_end().lines().map(str::trim_end).collect();
+        }
+        Value::from(text)
     }
 
     /// A text with its random parts replaced.
@@ -130,6 +142,12 @@ impl Normal {
             if found.name(kind).is_some() {
                 return self.symbol(kind, whole);
             }
+        }
+        if found.name("after").is_some() {
+            return "after (a while)".into();
+        }
+        if found.name("coordinate").is_some() {
+            return self.symbol("coordinate", whole);
         }
         if found.name("date").is_some() {
             let plain = whole.get(..19).unwrap_or_default().replace('T', " ");

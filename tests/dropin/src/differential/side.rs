@@ -120,6 +120,10 @@ impl Side {
                 let input = self.fill(input).replace("\\n", "\n");
                 command::run(&self.programs, &self.site, *agent, &words, &input).await
             }
+            Action::Pause(milliseconds) => {
+                tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
+                Value::Null
+            }
             Action::Validate { block, lines } => {
                 command::validate(&self.programs, &self.site, block, &self.fill(lines)).await
             }

@@ -4,12 +4,13 @@
 //! # a comment
 //! @server ca_ttl = "12h"                     a line for the server block of both sides
 //! @agent                                     an agent of each make runs on each side
-//! @callers Agent Entry                       each method of these services with an empty request, by each caller
+//! @callers Agent Entry !RenewAgent                      each method of these services with an empty request, by each caller
 //! == a title
 //! local Entry/GetEntry {"id": "x"}           CALLER SERVICE/METHOD REQUEST, JSON that may go on over lines
 //! $ entry show -entryID x << input           a server command, with what it reads
 //! % api fetch x509                           an agent command
 //! validate server : key = 1                  a configuration file with that line added to a block
+//! pause 1100                                 milliseconds
 //!   -> name = answers.0.id                   what later steps may write as ${name}
 //!   id = "y" ; output_mask = {}              the same call again with members changed
 //!   **                                       and again with each field wrong in turn, those of nested messages too
@@ -71,6 +72,7 @@ pub(super) enum Action {
         words: Vec<String>,
         input: String,
     },
+    Pause(u64),
     Validate {
         block: String,
         lines: String,
@@ -201,7 +203,16 @@ pub(super) fn parse(name: &str, text: &str) -> Table {
         } else if bare == "@agent" {
             table.agent = true;
         } else if let Some(services) = bare.strip_prefix("@callers ") {
-            for method in services.split_whitespace().flat_map(call::methods) {
+            let (spared, services): (Vec<&str>, Vec<&str>) = services
+                .split_whitespace()
+                .partition(|word| word.starts_with('!'));
+            for method in services.into_iter().flat_map(call::methods) {
+                if spared
+                    .iter()
+                    .any(|spared| method.ends_with(&format!("/{}", spared.trim_start_matches('!'))))
+                {
+                    continue;
+                }
                 for caller in ["local", "anonymous", "agent", "workload", "admin", "downstream"] {
                     table.groups.push(Group {
                         place: format!("{place} {caller} {method}"),
@@ -244,7 +255,7 @@ pub(super) fn parse(name: &str, text: &str) -> Table {
 }
 
 fn closed(text: &str) -> bool {
-    if text.starts_with(['$', '%']) || text.starts_with("validate ") {
+    if text.starts_with(['$', '%']) || text.starts_with("pause ") || text.starts_with("validate ") {
         return true;
     }
     let count = |c| text.matches(c).count();
@@ -320,6 +331,9 @@ fn action(text: &str) -> Action {
             block: block.trim().to_owned(),
             lines: lines.trim().to_owned(),
         };
+    }
+    if let Some(rest) = text.strip_prefix("pause ") {
+        return Action::Pause(rest.trim().parse().expect("milliseconds"));
     }
     if let Some(rest) = text.strip_prefix("$ ").or_else(|| text.strip_prefix("% ")) {
         let (line, input) = rest.split_once(" << ").unwrap_or((rest, ""));
