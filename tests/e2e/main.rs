@@ -8,6 +8,7 @@
 mod clients;
 mod clock;
 mod dev;
+mod endpoints;
 mod faults;
 mod node_certificate;
 mod refusals;

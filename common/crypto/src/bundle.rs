@@ -3,12 +3,14 @@
 //! Never fetches or stores one. Invariants: what is published parses again to the same authorities; entries that this
 //! version can't use are skipped, never an error, as the standard wants, and never trusted (Trust Domain and Bundle, 4).
 
+mod map;
 mod spiffe;
 
 use std::sync::Arc;
 
-use credence_identity::{Bundle, X509Authority};
+use credence_identity::{Bundle, SpiffeIdError, TrustDomain, X509Authority};
 
+pub use map::parse_spiffe_map;
 pub use spiffe::{parse_jwks, parse_spiffe, to_jwks, to_spiffe_json};
 
 use crate::x509::{Certificate, CertificateError};
@@ -32,6 +34,15 @@ pub enum BundleError {
     /// `spiffe_refresh_hint` is no number of seconds.
     #[error("spiffe_refresh_hint of bundle document is not an unsigned integer")]
     BadRefreshHint,
+    /// A bundle map without an object `trust_domains`.
+    #[error("bundle map has no trust_domains object")]
+    MissingTrustDomains,
+    /// A name in a bundle map is none of a trust domain.
+    #[error("bundle map names {0:?}, which is no trust domain: {1}")]
+    BadTrustDomain(String, SpiffeIdError),
+    /// A bundle within a bundle map is none.
+    #[error("bundle of {0} in bundle map: {1}")]
+    InMap(TrustDomain, Box<BundleError>),
     /// A key of a JWK Set of the Workload API has no `kid`.
     #[error("key {0} has no key id")]
     MissingKeyId(usize),

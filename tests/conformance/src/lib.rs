@@ -24,50 +24,6 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "a document shows the number that the registry gives, whose tests hold it to growing",
     },
     Difference {
-        id: "BM-01",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-02",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-03",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-04",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-06",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-08",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-09",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-11",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-13",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-14",
-        reason: NO_MAPS,
-    },
-    Difference {
-        id: "BM-16",
-        reason: NO_MAPS,
-    },
-    Difference {
         id: "WR-087",
         reason: NO_WIT_PROFILE,
     },
@@ -95,8 +51,6 @@ pub const DIFFERENCES: &[Difference] = &[
 
 const NO_WIT_PROFILE: &str =
     "the optional WIT profile is not offered: its methods answer Unimplemented, as SPIRE's do";
-const NO_MAPS: &str =
-    "bundle maps are neither read nor written: nothing passes several bundles in one document";
 
 /// Reads a file of the vectors.
 ///

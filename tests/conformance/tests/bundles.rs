@@ -12,7 +12,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use credence_conformance::{load, run_cases, text};
-use credence_crypto::bundle::{parse_jwks, parse_spiffe, to_jwks, to_spiffe_json, x509_from_der};
+use credence_crypto::bundle::{
+    parse_jwks, parse_spiffe, parse_spiffe_map, to_jwks, to_spiffe_json, x509_from_der,
+};
 use credence_identity::{Bundle, JwtAuthority, TrustDomain};
 use serde_json::Value;
 
@@ -98,8 +100,18 @@ fn workload_api_x509() {
 
 #[test]
 fn bundle_maps() {
-    run_cases(&load("bundles.json"), "bundle_map_cases", |_| {
-        Err("bundle maps are not read".to_owned())
+    run_cases(&load("bundles.json"), "bundle_map_cases", |case| {
+        let parsed = parse_spiffe_map(text(case, "document").as_bytes());
+        judge(case, &parsed, |map| {
+            let counted = map.iter().map(|(domain, bundle)| {
+                let (x509, jwt) = (bundle.x509_authorities.len(), bundle.jwt_authorities.len());
+                (
+                    domain.as_str().to_owned(),
+                    serde_json::json!({ "x509": x509, "jwt": jwt }),
+                )
+            });
+            Value::Object(counted.collect())
+        })
     });
 }
 

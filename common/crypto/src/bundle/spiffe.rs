@@ -23,7 +23,14 @@ const USE_WIT: &str = "wit-svid";
 /// knows whose it is. Entries of unknown type or use are skipped, and an empty or useless list is a bundle that trusts
 /// nothing. A `kid` names one key of the document: a WIT authority whose `kid` is taken is skipped (WIT-SVID, 6.1).
 pub fn parse_spiffe(trust_domain: &TrustDomain, document: &[u8]) -> Result<Bundle, BundleError> {
-    let document = parse_object(document)?;
+    from_object(trust_domain, &parse_object(document)?)
+}
+
+/// The bundle in a document that was read.
+pub(super) fn from_object(
+    trust_domain: &TrustDomain,
+    document: &Map<String, Value>,
+) -> Result<Bundle, BundleError> {
     let mut bundle = Bundle::empty(trust_domain.clone());
     if let Some(sequence) = document.get("spiffe_sequence") {
         bundle.sequence_number = sequence.as_u64().ok_or(BundleError::BadSequence)?;
@@ -33,7 +40,7 @@ pub fn parse_spiffe(trust_domain: &TrustDomain, document: &[u8]) -> Result<Bundl
             hint.as_u64().ok_or(BundleError::BadRefreshHint)?,
         ));
     }
-    for entry in keys(&document)? {
+    for entry in keys(document)? {
         match entry.get("use").and_then(Value::as_str) {
             Some(USE_X509) => {
                 if let Some(der) = x509_entry(entry) {
@@ -76,7 +83,7 @@ pub fn parse_jwks(document: &[u8]) -> Result<Vec<JwtAuthority>, BundleError> {
     Ok(authorities)
 }
 
-fn parse_object(document: &[u8]) -> Result<Map<String, Value>, BundleError> {
+pub(super) fn parse_object(document: &[u8]) -> Result<Map<String, Value>, BundleError> {
     let object = json::object(document).map_err(|error| BundleError::NotABundle(error.to_string()))?;
     object.ok_or_else(|| BundleError::NotABundle("not a JSON object".to_owned()))
 }
