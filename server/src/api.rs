@@ -7,7 +7,9 @@
 //! the registry's transactions.
 
 mod agent;
+mod audit;
 mod authz;
+mod body;
 mod bundle;
 mod call;
 mod caller;
@@ -23,6 +25,7 @@ mod localauthority;
 mod logger;
 mod matching;
 mod paging;
+mod program;
 mod refusals;
 mod status;
 mod svid;
@@ -42,19 +45,21 @@ use credence_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use credence_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use credence_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 
+pub use authz::policy::{Policy, PolicyError};
 pub(crate) use call::Connection;
 pub(crate) use caller::Caller;
 pub(crate) use context::Context;
 pub(crate) use gate::Gate;
 pub(crate) use health::is_serving;
 pub(crate) use limits::Limits;
+pub(crate) use program::Program;
 pub(crate) use refusals::Refusals;
 
 use authz::{Method, Service};
+use body::RequestBody;
 
 /// Every service of the server, ready to be served on any number of connections.
 #[derive(Debug)]
@@ -90,8 +95,13 @@ impl Services {
         }
     }
 
+    /// Whether somebody asks which program a local caller runs.
+    pub(crate) fn asks_for_programs(&self) -> bool {
+        self.context.audit.is_some() || self.context.policy.is_some()
+    }
+
     /// Hands an authorized call to its service. The clones are of a shared pointer.
-    async fn dispatch(&self, method: &Method, request: Request<Incoming>) -> Response<Body> {
+    async fn dispatch(&self, method: &Method, request: Request<RequestBody>) -> Response<Body> {
         let answered = match method.service {
             Service::Agent => self.agent.clone().call(request).await,
             Service::Bundle => self.bundle.clone().call(request).await,

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use credence_identity::{SpiffeId, TrustDomain};
+use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::config::{Document, HealthChecks, Reconfigurable, reconfigure_on_signal};
 use credence_runtime::fs::{FsError, bind_unix, ensure_dir, refuse_foreign_tmp};
 use credence_runtime::grpc::accept_tls;
 use credence_runtime::health::serve_health;
-use credence_runtime::log::LogHandle;
+use credence_runtime::log::{LogError, LogHandle};
 use credence_runtime::supervisor::Supervisor;
 use credence_runtime::tls::{BundleLookup, TlsError, server_config};
 use tokio::net::TcpListener;
@@ -98,6 +99,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The audit log can't be written.
+    #[error(transparent)]
+    Audit(#[from] LogError),
     /// Signals can't be received.
     #[error("unable to listen for signals")]
     Signals(#[source] io::Error),
@@ -175,6 +179,10 @@ pub async fn start(
         attestors.push(Arc::new(attestor));
     }
     reconfigure_on_signal(plugins, supervisor).map_err(StartError::Signals)?;
+    let audit = match &plan.operations.audit {
+        Some(sink) => Some(AuditLog::start(sink, &log, Arc::clone(&clock), supervisor)?),
+        None => None,
+    };
     let context = Arc::new(Context {
         trust_domain: trust_domain.clone(),
         registry,
@@ -187,6 +195,8 @@ pub async fn start(
         attestors: Attestors::new(attestors),
         limits: Limits::new(plan.limit_attestation, plan.limit_signing),
         refusals: Refusals::default(),
+        audit,
+        policy: plan.operations.policy,
         log,
         server_svid,
         started: Instant::now(),

@@ -3,6 +3,7 @@
 //!
 //! It owns mechanisms and no policy: it knows neither entries nor agents, and no protobuf message.
 
+pub mod audit;
 pub mod backoff;
 pub mod clock;
 pub mod config;

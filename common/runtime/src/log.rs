@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use credence_identity::Timestamp;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
@@ -68,7 +70,7 @@ pub enum LogError {
 /// Another place that gets what the log shows of this program's own events.
 pub trait LogSink: Send + Sync {
     /// One event, with the fields of its spans. Must not log.
-    fn emit(&self, level: Level, message: &str, fields: &BTreeMap<&'static str, serde_json::Value>);
+    fn emit(&self, level: Level, message: &str, fields: &BTreeMap<&'static str, Value>);
 }
 
 /// Changes the log while it runs; clones share it.
@@ -92,14 +94,25 @@ struct Shared {
 /// # Errors
 /// [`LogError`].
 pub fn init(options: &LogOptions) -> Result<LogHandle, LogError> {
-    let output: Box<dyn Write + Send> = match &options.file {
-        Some(path) => Box::new(open(path)?),
-        None => Box::new(io::stdout()),
-    };
-    let (layer, handle) = layer_writing_to(options, output);
+    let (layer, handle) = layer_writing_to(options, output(options)?);
     tracing::subscriber::set_global_default(Registry::default().with(layer))
         .map_err(|_| LogError::AlreadySet)?;
     Ok(handle)
+}
+
+/// Something else that is written in the form of a log, such as the audit log.
+///
+/// # Errors
+/// [`LogError::Open`].
+pub(crate) fn sink(options: &LogOptions) -> Result<LogHandle, LogError> {
+    Ok(layer_writing_to(options, output(options)?).1)
+}
+
+fn output(options: &LogOptions) -> Result<Box<dyn Write + Send>, LogError> {
+    Ok(match &options.file {
+        Some(path) => Box::new(open(path)?),
+        None => Box::new(io::stdout()),
+    })
 }
 
 /// The layer alone, writing to `output`, for tests and for programs that keep their own subscriber.
@@ -143,6 +156,33 @@ impl LogHandle {
         drop(self.shared.sink.set(sink));
     }
 
+    /// Writes a line at level info, if that is shown.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub(crate) fn record(
+        &self,
+        time: Timestamp,
+        message: &str,
+        fields: &BTreeMap<String, Value>,
+    ) -> io::Result<()> {
+        if !self.level().allows(tracing::Level::INFO) {
+            return Ok(());
+        }
+        let line = format::Line {
+            time,
+            level: Level::Info,
+            message,
+            file: None,
+            fields,
+        };
+        let line = match self.shared.format {
+            Format::Text => format::text(&line),
+            Format::Json => format::json(&line),
+        };
+        self.shared.try_write_line(&line)
+    }
+
     /// Opens the log file anew, for rotation by others; nothing to do when the log is standard output.
     ///
     /// # Errors
@@ -183,11 +223,14 @@ impl Shared {
     }
 
     fn write_line(&self, line: &str) {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         // A log that can't be written (full disk, closed pipe) must not stop the service.
-        if output.write_all(line.as_bytes()).is_ok() {
-            drop(output.flush());
-        }
+        drop(self.try_write_line(line));
+    }
+
+    fn try_write_line(&self, line: &str) -> io::Result<()> {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        output.write_all(line.as_bytes())?;
+        output.flush()
     }
 }
 

@@ -11,6 +11,8 @@ use std::fmt;
 use std::sync::LazyLock;
 
 pub(crate) mod decision;
+pub(crate) mod policy;
+pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +31,13 @@ impl Classes {
     pub(crate) const AGENT: Self = Self(1 << 3);
     /// A TLS caller with an entry that says `downstream`.
     pub(crate) const DOWNSTREAM: Self = Self(1 << 4);
+    /// Nobody at all.
+    pub(crate) const NOBODY: Self = Self(0);
     /// Local callers and admins.
     const OPERATOR: Self = Self::LOCAL.or(Self::ADMIN);
 
-    const fn or(self, other: Self) -> Self {
+    /// Who is in one of the sets.
+    pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -94,6 +99,16 @@ pub(crate) struct Method {
 }
 
 impl Method {
+    /// Whether a call of it has several messages one way or both.
+    pub(crate) fn streams(&self) -> bool {
+        self.takes_a_stream() || self.name == "Watch"
+    }
+
+    /// Whether a call of it has several messages from the caller.
+    pub(crate) fn takes_a_stream(&self) -> bool {
+        matches!(self.name, "AttestAgent" | "SyncAuthorizedEntries" | "Subscribe")
+    }
+
     /// The service as SPIRE's log names it, such as `svid.v1.SVID`.
     pub(crate) fn log_service(&self) -> &'static str {
         self.service_name
@@ -267,6 +282,11 @@ static BY_PATH: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
         })
         .collect()
 });
+
+/// Every method.
+pub(crate) fn methods() -> impl Iterator<Item = &'static Method> {
+    BY_PATH.values()
+}
 
 /// The method of a gRPC path as `/package.Service/Method`.
 ///

@@ -7,13 +7,17 @@ use credence_runtime::grpc::RequestId;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::audit::Notes;
 use super::authz::Method;
 use super::caller::Caller;
+use super::program::Program;
 
 /// One accepted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) caller: Caller,
+    /// What a local caller runs, where an audit log or a policy asks.
+    pub(crate) program: Option<Program>,
     /// Cancelled when the connection takes no more calls: it is old, or the server stops. Streams that would
     /// otherwise never end watch it.
     pub(crate) closing: CancellationToken,
@@ -26,6 +30,8 @@ pub(crate) struct Call {
     pub(crate) method: &'static Method,
     /// Under which it is logged and, if it is refused, explained.
     pub(crate) request_id: RequestId,
+    /// What is to be said of it in the audit log, where there is one.
+    pub(crate) notes: Option<Arc<Notes>>,
 }
 
 impl Call {
@@ -39,6 +45,18 @@ impl Call {
             .extensions()
             .get()
             .ok_or_else(|| Status::internal("caller missing from request context"))
+    }
+
+    /// Adds to what the audit log says of the call; never a secret.
+    pub(crate) fn note(&self, name: &str, value: &str) {
+        if let Some(notes) = &self.notes {
+            notes.add(name, value);
+        }
+    }
+
+    /// The program of a local caller, where it is known.
+    pub(crate) fn program_path(&self) -> Option<String> {
+        self.connection.program.as_ref()?.path()
     }
 
     /// Who calls.

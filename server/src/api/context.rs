@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{SpiffeId, TrustDomain};
+use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::log::LogHandle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::authz::policy::Policy;
 use super::limits::Limits;
 use super::refusals::Refusals;
 use super::status::fault;
@@ -44,6 +46,10 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     /// The calls that were refused of late.
     pub(crate) refusals: Refusals,
+    /// The audit log, if there is one.
+    pub(crate) audit: Option<AuditLog>,
+    /// The operator's own authorization policy, if there is one.
+    pub(crate) policy: Option<Policy>,
     /// The log, whose level the Logger service sets.
     pub(crate) log: LogHandle,
     /// The server's own SVID, which the Debug service shows.

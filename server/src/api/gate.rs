@@ -1,7 +1,8 @@
 //! The one door of every call: look-up, authorization, dispatch, and the last word on a refusal.
 //!
-//! Owns what happens between HTTP/2 and a service. Invariant: no service sees a call that the authorization table
-//! doesn't allow to its caller; reading a message comes after, so that a refused caller learns nothing about it.
+//! Owns what happens between HTTP/2 and a service. Invariant: no service sees a call that the authorization table, or the
+//! operator's policy in its place, doesn't allow to its caller. Reading a message comes after, unless a policy wants to
+//! see it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,8 +16,11 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Services;
-use super::authz;
-use super::authz::decision::{self, Standing, Verdict};
+use super::audit::Trail;
+use super::authz::decision::{self, Authorized, Standing, Verdict};
+use super::authz::policy::{Input, Policy};
+use super::authz::{self, Classes};
+use super::body::{LARGEST, RequestBody};
 use super::call::{Call, Connection};
 use super::caller::Caller;
 use super::context::Context;
@@ -26,6 +30,9 @@ use crate::store::{Change, Node};
 
 /// What tonic says about a message that is longer than allowed; Go's servers use another code.
 const TONIC_TOO_LARGE: &str = "Error, decoded message length too large: ";
+
+/// The largest message that is read of a caller who proved nothing, before a policy has judged it.
+const LARGEST_OF_STRANGERS: usize = 64 * 1024;
 
 /// The HTTP service of one connection.
 #[derive(Clone, Debug)]
@@ -54,7 +61,7 @@ impl hyper::service::Service<Request<Incoming>> for Gate {
 async fn answer(
     services: &Services,
     connection: Arc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Response<Body> {
     let (context, caller) = (&services.context, &connection.caller);
     let request_id = RequestId::random();
@@ -70,33 +77,108 @@ async fn answer(
         connection: Arc::clone(&connection),
         method,
         request_id,
+        notes: context.audit.as_ref().map(|_| Arc::default()),
     };
-    if let Err(refusal) = authorize(context, &call).await {
+    let (parts, body) = request.into_parts();
+    let mut body = RequestBody::Wire(body);
+    let allowed = match &context.policy {
+        None => Ok(method.allow),
+        Some(policy) => judged(policy, &call, &mut body).await,
+    };
+    let authorized = match allowed {
+        Ok(allow) => authorize(context, &call, allow).await,
+        Err(refusal) => Err(refusal),
+    };
+    let trail = context
+        .audit
+        .as_ref()
+        .map(|log| Trail::begin(log, &call, context.clock.now(), authorized.as_ref().ok().copied()));
+    if let Err(refusal) = authorized {
+        if let Some(trail) = trail {
+            trail.refused(&refusal);
+        }
         return context.refused(&call, refusal).into_http();
     }
+    let request = Request::from_parts(parts, body);
+    match trail {
+        None => dispatched(services, &call, request).await,
+        Some(trail) => recorded(services, &call, request, trail).await,
+    }
+}
+
+async fn dispatched(services: &Services, call: &Call, mut request: Request<RequestBody>) -> Response<Body> {
     request.extensions_mut().insert(call.clone());
-    let response = services.dispatch(method, request).await;
+    let response = services.dispatch(call.method, request).await;
     if response.headers().contains_key(Status::GRPC_STATUS) {
-        return failed(context, &call, response);
+        return failed(&services.context, call, response);
     }
     response
 }
 
+/// As [`dispatched`], seen by the audit log.
+async fn recorded(
+    services: &Services,
+    call: &Call,
+    mut request: Request<RequestBody>,
+    mut trail: Trail,
+) -> Response<Body> {
+    if !call.method.takes_a_stream() {
+        match request.body_mut().read(LARGEST).await {
+            Ok(message) => trail.request = message,
+            Err(refusal) => {
+                trail.refused(&refusal);
+                return failed(&services.context, call, refusal.into_http());
+            }
+        }
+    }
+    let response = dispatched(services, call, request).await;
+    trail.answered(response).await
+}
+
+/// Whom the operator's policy lets make the call. It sees the message, so that this is read before anybody is let in.
+async fn judged(policy: &Policy, call: &Call, body: &mut RequestBody) -> Result<Classes, Status> {
+    let most = match call.caller() {
+        Caller::Anonymous { .. } => LARGEST_OF_STRANGERS,
+        Caller::Local { .. } | Caller::Peer { .. } => LARGEST,
+    };
+    let req = if call.method.takes_a_stream() {
+        serde_json::Value::Null
+    } else {
+        let message = body.read(most).await?;
+        authz::request::json(call.method, &message).map_err(|error| Status::internal(error.to_string()))?
+    };
+    let caller = call.caller().id().map(ToString::to_string).unwrap_or_default();
+    let input = Input {
+        caller_file_path: call.program_path().unwrap_or_default(),
+        caller,
+        full_method: call.method.path(),
+        req,
+    };
+    policy.classes(input).map_err(|error| {
+        tracing::error!(
+            caller_addr = %call.caller().address(),
+            caller_id = call.caller().id().map(tracing::field::display),
+            %error,
+            method = call.method.name,
+            request_id = %call.request_id,
+            service = call.method.log_service(),
+            subsystem_name = "api",
+            "Authorization failure from OPA auth"
+        );
+        // The policy's fault isn't the caller's business, and no reason for an agent to give up.
+        Status::internal("authorization policy failed")
+    })
+}
+
 /// Decides, and activates the serial of a renewed SVID on its first use.
-async fn authorize(context: &Context, call: &Call) -> Result<(), Status> {
+async fn authorize(context: &Context, call: &Call, allow: Classes) -> Result<Authorized, Status> {
     let caller = call.caller();
     let now = context.clock.now();
-    let verdict = decision::decide(
-        &context.registry.read(),
-        &context.admin_ids,
-        caller,
-        call.method.allow,
-        now,
-    );
+    let verdict = decision::decide(&context.registry.read(), &context.admin_ids, caller, allow, now);
     match verdict {
-        Verdict::Allow => Ok(()),
+        Verdict::Allow(authorized) => Ok(authorized),
         Verdict::Activate => match activate(context, caller).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Authorized::Agent),
             Err(reason) => Err(refuse(call, Some(reason))),
         },
         Verdict::Deny(reason) => Err(refuse(call, reason)),

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Caller, Connection, Gate, Services};
+use crate::api::{Caller, Connection, Gate, Program, Services};
 
 /// What every HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,11 +36,33 @@ const MAX_ANONYMOUS_CALLS: u32 = 32;
 const CALL_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// Who is at the other end.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) caller: Caller,
+    /// What a local caller runs, where somebody asks.
+    pub(super) program: Option<Program>,
+}
+
+impl From<Caller> for Peer {
+    fn from(caller: Caller) -> Self {
+        Self {
+            caller,
+            program: None,
+        }
+    }
+}
+
 /// Serves a connection until the peer leaves, the connection is old, or the server stops.
-pub(super) async fn serve<S>(stream: S, caller: Caller, services: Arc<Services>, stop: CancellationToken)
-where
+pub(super) async fn serve<S>(
+    stream: S,
+    peer: impl Into<Peer> + Send,
+    services: Arc<Services>,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Peer { caller, program } = peer.into();
     let closing = stop.child_token();
     let stream = match timeout(HELLO_WITHIN, Greeted::wait(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -53,6 +75,7 @@ where
     };
     let connection = Arc::new(Connection {
         caller,
+        program,
         closing: closing.clone(),
     });
     let gate = Gate::new(services, Arc::clone(&connection));

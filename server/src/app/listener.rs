@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::connection;
-use crate::api::{Caller, Services};
+use super::connection::{self, Peer};
+use crate::api::{Caller, Program, Services};
 
 /// How long to wait when no connection can be accepted: most likely there are too many.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -80,12 +80,12 @@ pub(super) async fn serve_unix(
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        match accepted.and_then(|(stream, _)| Ok((local_caller(&stream)?, stream))) {
-            Ok((caller, stream)) => {
+        match accepted.and_then(|(stream, _)| Ok((local_peer(&stream, &services)?, stream))) {
+            Ok((peer, stream)) => {
                 let stream = MendAuthority::new(stream);
                 connections.spawn(connection::serve(
                     stream,
-                    caller,
+                    peer,
                     Arc::clone(&services),
                     stop.clone(),
                 ));
@@ -101,13 +101,16 @@ pub(super) async fn serve_unix(
     Ok(())
 }
 
-fn local_caller(stream: &UnixStream) -> io::Result<Caller> {
+fn local_peer(stream: &UnixStream, services: &Services) -> io::Result<Peer> {
     let peer = stream.peer_cred()?;
-    Ok(Caller::Local {
+    let caller = Caller::Local {
         uid: peer.uid(),
         gid: peer.gid(),
         pid: peer.pid(),
-    })
+    };
+    let asked = services.asks_for_programs();
+    let program = asked.then(|| Program::of(stream)).flatten();
+    Ok(Peer { caller, program })
 }
 
 impl Guests {

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use credence_runtime::config::{Section, UnknownKeys, feature_flags, key_exchange};
+use credence_runtime::audit::AuditSink;
+use credence_runtime::config::{Section, UnknownKeys, audit_sink, feature_flags, key_exchange};
 use credence_runtime::grpc::TrustedProxies;
 use credence_runtime::tls::KeyExchange;
+
+use crate::api::Policy;
 
 /// What an operator may switch on; nothing of it by default.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +18,10 @@ pub struct Operations {
     pub trusted_proxies: TrustedProxies,
     /// `experimental.require_pq_kem`: what the TCP endpoint agrees to.
     pub key_exchange: KeyExchange,
+    /// `audit_log_enabled`: where calls are recorded, if they are.
+    pub audit: Option<AuditSink>,
+    /// `experimental.auth_opa_policy_engine`: who may call what, in place of the built-in table.
+    pub policy: Option<Policy>,
     /// `plugin_data_file` of x509pop, read again at SIGUSR1.
     pub x509pop_file: Option<PathBuf>,
 }
@@ -30,17 +37,14 @@ pub(super) fn read(server: &Section<'_>) -> Operations {
         "profiling_names",
     ]);
     let trusted_proxies = trusted_proxies(server);
-    // Calls that nobody records must not look recorded.
-    if server.boolean("audit_log_enabled") == Some(true) {
-        server.refused(&["audit_log_enabled"]);
-    }
+    let audit = audit_sink(server);
     let experimental = server.block_or_empty("experimental");
     let agent_id_as_selector = experimental
         .boolean("agent_spiffe_id_as_selector")
         .unwrap_or(false);
     event_cache(&experimental);
     experimental.without_effect(&["wit_key_type", "wit_issuer", "named_pipe_name"]);
-    experimental.refused(&["auth_opa_policy_engine"]);
+    let policy = policy(&experimental);
     let key_exchange = key_exchange(&experimental);
     feature_flags(&experimental);
     experimental.finish(UnknownKeys::Warn);
@@ -49,7 +53,37 @@ pub(super) fn read(server: &Section<'_>) -> Operations {
         trusted_proxies,
         key_exchange,
         x509pop_file: None,
+        audit,
+        policy,
     }
+}
+
+/// Reads the operator's authorization policy and tries it.
+fn policy(experimental: &Section<'_>) -> Option<Policy> {
+    let engine = experimental.block("auth_opa_policy_engine")?;
+    let local = engine.block("local");
+    if local.is_none() {
+        experimental.fault(
+            "auth_opa_policy_engine",
+            "policy engine configuration must define a provider",
+        );
+    }
+    let policy = local.and_then(|local| {
+        let rego = local.required("rego_path").map(PathBuf::from);
+        let data = local.string("policy_data_path").map(PathBuf::from);
+        let policy = rego.and_then(|rego| {
+            Policy::load(&rego, data.as_deref())
+                .map_err(|error| local.fault("rego_path", error))
+                .ok()
+        });
+        if policy.as_ref().is_some_and(Policy::has_old_syntax) {
+            local.warn("rego_path", "the policy is in the syntax of OPA before 1.0");
+        }
+        local.finish(UnknownKeys::Fatal);
+        policy
+    });
+    engine.finish(UnknownKeys::Fatal);
+    policy
 }
 
 fn trusted_proxies(server: &Section<'_>) -> TrustedProxies {

@@ -176,7 +176,7 @@ fn every_fault_at_once_with_its_line() {
     let faults = read_with(
         "server {\n trust_domain = \"Not Valid\"\n bind_address = \"no host\"\n bind_port = 8081\n ca_key_type = \"dsa\"\n ca_ttl = \"0s\"\n \
          log_level = \"LOUD\"\n log_format = \"xml\"\n admin_ids = [\"x\"]\n trust_domian = 1\n ratelimit { signing = true sining = 1 }\n \
-         proxy_protocol_trusted_cidrs = [\"10.0.0.0/88\"] audit_log_enabled = 1\n experimental { auth_opa_policy_engine {} require_pq_kem = true feature_flags = [\"x\"] }\n}\nsrever {}\n",
+         proxy_protocol_trusted_cidrs = [\"10.0.0.0/88\"] audit_log_enabled = 1 audit_log { sink = \"x\" }\n experimental { auth_opa_policy_engine {} require_pq_kem = true feature_flags = [\"x\"] }\n}\nsrever {}\n",
         &ServerOverrides::default(),
     )
     .unwrap_err();
@@ -212,12 +212,12 @@ fn every_fault_at_once_with_its_line() {
             "invalid proxy_protocol_trusted_cidrs value \"10.0.0.0/88\": invalid CIDR address: 10.0.0.0/88",
         ),
         (
-            "server.conf:12:49",
-            "server.audit_log_enabled: not supported by this version",
+            "server.conf:12:83",
+            "server.audit_log.sink: must be \"log\", \"stdout\" or \"file\"",
         ),
         (
             "server.conf:13:17",
-            "server.experimental.auth_opa_policy_engine: not supported",
+            "server.experimental.auth_opa_policy_engine: policy engine configuration must define a provider",
         ),
         ("server.conf:13:82", "unknown feature flag \"x\""),
         (

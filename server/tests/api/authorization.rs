@@ -33,10 +33,10 @@ const DOWNSTREAM: &[&str] = &[
     "Bundle/PublishWITAuthority",
 ];
 const SHARED: &str = "Bundle/GetFederatedBundle";
-const LOCAL_ONLY: &[&str] = &["Debug", "Logger", "Health"];
+pub(crate) const LOCAL_ONLY: &[&str] = &["Debug", "Logger", "Health"];
 
 /// Paths of all methods of the server.
-fn methods() -> Vec<String> {
+pub(crate) fn methods() -> Vec<String> {
     let set = FileDescriptorSet::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap();
     let ours = |package: &str| {
         package.starts_with("spire.api.server.")
@@ -72,7 +72,7 @@ fn allowed(class: &str, path: &str) -> bool {
 }
 
 /// A call with an empty message.
-async fn call(channel: &Channel, path: &str) -> Result<(), Status> {
+pub(crate) async fn call(channel: &Channel, path: &str) -> Result<(), Status> {
     let mut client = Grpc::new(channel.clone());
     client
         .ready()

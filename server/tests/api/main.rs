@@ -19,6 +19,7 @@ mod federated;
 mod fixtures;
 mod harness;
 mod localauthority;
+mod operations;
 mod push;
 mod robust;
 mod svid;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::section::{Section, UnknownKeys};
+use crate::audit::AuditSink;
 use crate::fs::{FsError, refuse_foreign_tmp};
 use crate::log::{Format, LogOptions};
 use crate::tls::KeyExchange;
@@ -77,6 +78,39 @@ pub fn feature_flags(experimental: &Section<'_>) {
                 .fault(flag.place, format!("unknown feature flag {:?}", flag.value));
         }
     }
+}
+
+/// Reads `audit_log_enabled` and our own block `audit_log { sink, path }`; none unless it is switched on.
+pub fn audit_sink(section: &Section<'_>) -> Option<AuditSink> {
+    let enabled = section.boolean("audit_log_enabled").unwrap_or(false);
+    let block = section.block("audit_log");
+    // Calls that nobody records must not look recorded.
+    if block.is_some() && !enabled {
+        section.fault("audit_log", "needs audit_log_enabled = true");
+    }
+    let sink = block.map_or(AuditSink::Log, |block| {
+        let path = block.string("path").map(PathBuf::from);
+        let sink = match (block.string("sink").as_deref(), path) {
+            (None | Some("file"), Some(path)) => AuditSink::File(path),
+            (Some("file"), None) => {
+                block.fault("path", "must be configured for the sink \"file\"");
+                AuditSink::Log
+            }
+            (Some("stdout" | "log"), Some(_)) => {
+                block.fault("path", "is for the sink \"file\" only");
+                AuditSink::Log
+            }
+            (Some("stdout"), None) => AuditSink::Stdout,
+            (Some("log") | None, None) => AuditSink::Log,
+            (Some(_), _) => {
+                block.fault("sink", "must be \"log\", \"stdout\" or \"file\"");
+                AuditSink::Log
+            }
+        };
+        block.finish(UnknownKeys::Fatal);
+        sink
+    });
+    enabled.then_some(sink)
 }
 
 /// Reads `require_pq_kem`.

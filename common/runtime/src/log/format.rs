@@ -11,16 +11,16 @@ use time::format_description::well_known::Rfc3339;
 use super::level::Level;
 
 /// What is to be written.
-pub(super) struct Line<'a> {
+pub(super) struct Line<'a, K> {
     pub(super) time: Timestamp,
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) file: Option<(&'a str, u32)>,
-    pub(super) fields: &'a BTreeMap<&'static str, Value>,
+    pub(super) fields: &'a BTreeMap<K, Value>,
 }
 
 /// `time="…" level=… msg="…" key=value …`, fields by name, the message left out when empty.
-pub(super) fn text(line: &Line<'_>) -> String {
+pub(super) fn text<K: AsRef<str>>(line: &Line<'_, K>) -> String {
     let mut out = String::with_capacity(160);
     out.push_str("time=");
     push_value(&mut out, &rfc3339(line.time));
@@ -35,6 +35,7 @@ pub(super) fn text(line: &Line<'_>) -> String {
         push_value(&mut out, &format!("{file}:{number}"));
     }
     for (name, value) in line.fields {
+        let name = name.as_ref();
         out.push(' ');
         out.push_str(free_of_clash(name).as_deref().unwrap_or(name));
         out.push('=');
@@ -48,11 +49,12 @@ pub(super) fn text(line: &Line<'_>) -> String {
 }
 
 /// One JSON object, keys sorted.
-pub(super) fn json(line: &Line<'_>) -> String {
+pub(super) fn json<K: AsRef<str>>(line: &Line<'_, K>) -> String {
     let mut object: BTreeMap<String, Value> = BTreeMap::new();
     for (name, value) in line.fields {
+        let name = name.as_ref();
         object.insert(
-            free_of_clash(name).unwrap_or_else(|| (*name).to_owned()),
+            free_of_clash(name).unwrap_or_else(|| name.to_owned()),
             value.clone(),
         );
     }

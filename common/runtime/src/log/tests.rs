@@ -95,7 +95,7 @@ fn hostile_text_stays_on_its_line() {
     };
     let lines = logged(&json_options, |_| tracing::info!(id = hostile, "seen"));
     assert_eq!(lines.len(), 1);
-    let value: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    let value: Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(value["id"], hostile);
 }
 

@@ -57,9 +57,10 @@ pub(super) async fn attest(
         _ => return Err(invalid("malformed param", "missing params")),
     };
     let (kind, payload, csr) = checked(params)?;
+    call.note("node_attestor_type", &kind);
     if kind == join_token::TYPE {
         let token = String::from_utf8_lossy(&payload).into_owned();
-        return by_join_token(context, token, &csr).await.map(last);
+        return by_join_token(context, call, token, &csr).await.map(last);
     }
     let attestor = context.attestors.named(&kind).ok_or_else(|| {
         let cause = format!("could not find node attestor type \"{kind}\"");
@@ -126,7 +127,7 @@ impl Exchange {
                     }));
                 }
                 Pending::Take(Step::Attested(node)) => {
-                    return Some(by_attestor(&self.context, &self.kind, node, &self.csr).await);
+                    return Some(by_attestor(&self.context, &self.call, &self.kind, node, &self.csr).await);
                 }
                 Pending::Answer(then) => match self.answered(then).await {
                     Ok(step) => self.pending = Pending::Take(step),
@@ -196,6 +197,7 @@ pub(super) fn sign(context: &Context, id: &SpiffeId, csr: &VerifiedCsr) -> Resul
 
 async fn by_join_token(
     context: &Context,
+    call: &Call,
     token: String,
     csr: &VerifiedCsr,
 ) -> Result<pb::AttestAgentResponse, Status> {
@@ -220,11 +222,12 @@ async fn by_join_token(
     });
     done.await
         .map_err(|error| context.not_committed("failed to create attested agent", &error))?;
-    Ok(result(&id, join_token::TYPE, &issued, false))
+    Ok(result(call, &id, join_token::TYPE, &issued, false))
 }
 
 async fn by_attestor(
     context: &Context,
+    call: &Call,
     kind: &Arc<str>,
     attested: AttestedNode,
     csr: &VerifiedCsr,
@@ -250,7 +253,7 @@ async fn by_attestor(
     });
     done.await
         .map_err(|error| context.not_committed("failed to update attested agent", &error))?;
-    Ok(result(&id, kind, &issued, can_reattest))
+    Ok(result(call, &id, kind, &issued, can_reattest))
 }
 
 /// The node as it is to be stored: never over a banned one, and with what is known of it beside attestation.
@@ -305,7 +308,15 @@ fn failed(error: &AttestError) -> Status {
     Status::new(code, error.to_string())
 }
 
-fn result(id: &SpiffeId, kind: &str, issued: &X509Svid, reattestable: bool) -> pb::AttestAgentResponse {
+fn result(
+    call: &Call,
+    id: &SpiffeId,
+    kind: &str,
+    issued: &X509Svid,
+    reattestable: bool,
+) -> pb::AttestAgentResponse {
+    call.note("agent_id", id.as_str());
+    call.note("serial_number", &issued.serial);
     tracing::info!(agent_id = %id, node_attestor_type = kind, "Agent attestation request completed");
     let attested = Attested {
         svid: Some(svid::x509_to_proto(issued)),

@@ -17,11 +17,48 @@ use crate::registry::State;
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Allow,
+    Allow(Authorized),
     /// An agent that shows a renewed SVID for the first time: allowed once its serial is the current one.
     Activate,
     /// With the reason that goes into the status, if the caller could have been an agent.
     Deny(Option<Reason>),
+}
+
+/// As whom a caller was let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Authorized {
+    /// Anyone may, or nobody was.
+    #[default]
+    Nobody,
+    Local,
+    ConfiguredAdmin,
+    Admin,
+    Downstream,
+    Agent,
+}
+
+impl Authorized {
+    /// In the words of SPIRE's audit log.
+    pub(crate) const fn who(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Local => "local",
+            Self::ConfiguredAdmin | Self::Admin => "admin",
+            Self::Downstream => "downstream",
+            Self::Agent => "agent",
+        }
+    }
+
+    /// By what that was known, in the same words.
+    pub(crate) const fn how(self) -> &'static str {
+        match self {
+            Self::Nobody => "",
+            Self::Local => "transport",
+            Self::ConfiguredAdmin => "config",
+            Self::Admin | Self::Downstream => "entries",
+            Self::Agent => "datastore",
+        }
+    }
 }
 
 /// Where an agent's SVID stands.
@@ -41,8 +78,11 @@ pub(crate) fn decide(
     allow: Classes,
     now: Timestamp,
 ) -> Verdict {
-    if allow.has(Classes::ANYONE) || (allow.has(Classes::LOCAL) && caller.is_local()) {
-        return Verdict::Allow;
+    if allow.has(Classes::ANYONE) {
+        return Verdict::Allow(Authorized::Nobody);
+    }
+    if allow.has(Classes::LOCAL) && caller.is_local() {
+        return Verdict::Allow(Authorized::Local);
     }
     let Caller::Peer {
         id,
@@ -54,14 +94,14 @@ pub(crate) fn decide(
         return Verdict::Deny(None);
     };
     let by_id = by_spiffe_id(state, admins, id, allow, now);
-    if by_id && now < *not_after {
-        return Verdict::Allow;
+    if let Some(authorized) = by_id.filter(|_| now < *not_after) {
+        return Verdict::Allow(authorized);
     }
     if !allow.has(Classes::AGENT) {
         return Verdict::Deny(None);
     }
     match standing(state, id, serial, *not_after, now) {
-        Ok(Standing::Current) => Verdict::Allow,
+        Ok(Standing::Current) => Verdict::Allow(Authorized::Agent),
         Ok(Standing::Renewed) => Verdict::Activate,
         Err(reason) => Verdict::Deny(Some(reason)),
     }
@@ -74,16 +114,25 @@ fn by_spiffe_id(
     id: &SpiffeId,
     allow: Classes,
     now: Timestamp,
-) -> bool {
+) -> Option<Authorized> {
     let (admin, downstream) = (allow.has(Classes::ADMIN), allow.has(Classes::DOWNSTREAM));
     if admin && admins.contains(id) {
-        return true;
+        return Some(Authorized::ConfiguredAdmin);
     }
-    (admin || downstream)
-        && state
-            .entries_by_spiffe_id(id)
-            .filter(|(_, entry)| !entry.is_expired_at(now))
-            .any(|(_, entry)| (admin && entry.admin) || (downstream && entry.downstream))
+    if !admin && !downstream {
+        return None;
+    }
+    let mut found = None;
+    let entries = state.entries_by_spiffe_id(id);
+    for (_, entry) in entries.filter(|(_, entry)| !entry.is_expired_at(now)) {
+        if admin && entry.admin {
+            return Some(Authorized::Admin);
+        }
+        if downstream && entry.downstream {
+            found = Some(Authorized::Downstream);
+        }
+    }
+    found
 }
 
 /// Where the SVID of an agent stands: its node must exist, must not be banned, and must know the serial.

@@ -10,7 +10,7 @@ use credence_proto::spire::api::types::permission_denied_details::Reason;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
-use super::decision::{Verdict, decide};
+use super::decision::{Authorized, Verdict, decide};
 use super::*;
 use crate::api::caller::Caller;
 use crate::registry::State;
@@ -208,7 +208,7 @@ fn every_method_for_every_caller_class() {
             let allowed = method.allow.has(Classes::ANYONE) || method.allow.has(classes);
             let expected = match (allowed, name) {
                 (true, "agent with renewed SVID") if !method.allow.has(Classes::ANYONE) => Verdict::Activate,
-                (true, _) => Verdict::Allow,
+                (true, _) => Verdict::Allow(authorized(name, method.allow)),
                 (false, _) => Verdict::Deny(reason(name).filter(|_| method.allow.has(Classes::AGENT))),
             };
             assert_eq!(
@@ -260,4 +260,37 @@ fn services_of_the_socket_are_unknown_on_the_port() {
             );
         }
     }
+}
+
+/// As whom a caller is let in that may call the method.
+fn authorized(class: &str, allow: Classes) -> Authorized {
+    if allow.has(Classes::ANYONE) {
+        return Authorized::Nobody;
+    }
+    match class {
+        "local" => Authorized::Local,
+        "admin of the configuration" | "foreign admin of the configuration" => Authorized::ConfiguredAdmin,
+        "admin by entry" => Authorized::Admin,
+        "downstream" => Authorized::Downstream,
+        _ => Authorized::Agent,
+    }
+}
+
+#[test]
+fn which_methods_stream_is_what_the_descriptors_say() {
+    let set = FileDescriptorSet::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let mut seen = 0;
+    for file in &set.file {
+        for service in &file.service {
+            for described in &service.method {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), described.name());
+                let Ok(method) = find(&path, false) else { continue };
+                seen += 1;
+                assert_eq!(method.takes_a_stream(), described.client_streaming(), "{path}");
+                let streams = described.client_streaming() || described.server_streaming();
+                assert_eq!(method.streams(), streams, "{path}");
+            }
+        }
+    }
+    assert_eq!(seen, methods().count());
 }

@@ -68,6 +68,8 @@ async fn parts() -> (Arc<Services>, Registry) {
         admin_ids: HashSet::new(),
         jwt_disabled: false,
         agent_id_as_selector: false,
+        audit: None,
+        policy: None,
         attestors: Attestors::default(),
         limits: api::Limits::new(true, true),
         refusals: api::Refusals::default(),
