@@ -29,3 +29,13 @@ fuzz-coverage TARGET SECONDS="60":
       -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1" \
       cargo +nightly run --release --manifest-path tests/fuzz/coverage/Cargo.toml --target x86_64-unknown-linux-gnu \
       -- -max_total_time={{SECONDS}}
+
+# The file systems of the images, around a binary that is linked statically.
+image:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release -p credence --target x86_64-unknown-linux-gnu
+    rm -rf deploy/image/server deploy/image/agent
+    for role in server agent; do deploy/image/layout.sh "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/credence" "spire-$role" "deploy/image/$role"; done
+
+# What tests/e2e/image.rs says of the binary under test, said of the one in the images. Needs root.
+image-test: image
+    CREDENCE_IMAGE_BINARY="$PWD/deploy/image/server/opt/spire/bin/spire-server" cargo test -p credence --test e2e image

@@ -18,7 +18,7 @@ const SOCKET: Defaults = Defaults {
 
 /// The agent of a node, and what workloads can ask it.
 #[derive(Debug, Parser)]
-#[command(version, subcommand_required = true, arg_required_else_help = true)]
+#[command(version = credence_runtime::VERSION, subcommand_required = true, arg_required_else_help = true)]
 struct Program {
     #[command(subcommand)]
     command: Command,

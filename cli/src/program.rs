@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use credence_command::{Console, flags::UNKNOWN_COMMAND};
+use credence_runtime::VERSION;
 
 const USAGE: &str = "\
 Usage: credence <PROGRAM>
@@ -40,7 +41,7 @@ pub(crate) fn run(called: &str, arguments: &[String], console: &mut Console<'_>)
         "dev" => crate::dev::main(called, rest, console),
         "agent" => credence_agent::cli::main("credence agent", rest, console),
         "-h" | "-help" | "--help" => answer(console, USAGE),
-        "-v" | "-version" | "--version" => answer(console, concat!(env!("CARGO_PKG_VERSION"), "\n")),
+        "-v" | "-version" | "--version" => answer(console, &format!("{VERSION}\n")),
         _ => {
             // Nothing better can be done when stderr is gone.
             drop(write!(console.err, "{USAGE}"));
@@ -104,7 +105,7 @@ mod tests {
             ("credence", &["server", "--version"]),
             ("credence", &["-v"]),
         ] {
-            let version = concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned();
+            let version = format!("{VERSION}\n");
             assert_eq!(status(name, line), (0, version), "{name} {line:?}");
         }
     }

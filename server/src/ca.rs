@@ -8,7 +8,7 @@
 
 mod downstream;
 mod force;
-mod journal;
+pub(crate) mod journal;
 mod kind;
 mod owner;
 mod rotation;

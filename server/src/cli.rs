@@ -38,7 +38,7 @@ const SOCKET: Defaults = Defaults {
 
 /// The server of a trust domain, and its administration.
 #[derive(Debug, Parser)]
-#[command(version, subcommand_required = true, arg_required_else_help = true)]
+#[command(version = credence_runtime::VERSION, subcommand_required = true, arg_required_else_help = true)]
 struct Program {
     #[command(subcommand)]
     command: Command,

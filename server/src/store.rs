@@ -1,7 +1,8 @@
 //! The trust domain on disk.
 //!
-//! Owns the one ordered log of changes and the tables they act on: the only module that names SQL. It decides
-//! nothing and validates nothing beyond what keeps the tables consistent; [`crate::registry`] is its only writer.
+//! Owns the one ordered log of changes and the tables they act on: with `crate::import`, which reads SPIRE's, the only
+//! module that names SQL. It decides nothing and validates nothing beyond what keeps the tables consistent;
+//! [`crate::registry`] is its only writer.
 //! Invariant: a commit is one transaction that gives each of its changes the next revision, so what was acknowledged
 //! is on disk in full, in order, and no revision is ever given out twice.
 

@@ -10,6 +10,8 @@ mod clock;
 mod dev;
 mod endpoints;
 mod faults;
+mod image;
+mod mtls;
 mod node_certificate;
 mod refusals;
 mod rotation;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use credence_runtime::VERSION;
 use credence_runtime::clock::SystemClock;
 use credence_runtime::fs::{FsError, ensure_dir, refuse_foreign_tmp, restrict_umask};
 use credence_runtime::log::{self, LogError, LogHandle};
@@ -19,8 +20,6 @@ use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::state::{StateError, StateFile};
 use crate::sync::SyncPlan;
 
-/// What the server is told of this agent.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The mode of the folder that holds what only the agent reads, as SPIRE's.
 const DATA_MODE: u32 = 0o750;
 

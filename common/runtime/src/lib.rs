@@ -15,3 +15,6 @@ pub mod refusals;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
+mod version;
+
+pub use version::VERSION;

@@ -4,13 +4,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use credence_runtime::clock::SystemClock;
+use credence_runtime::VERSION;
+use credence_runtime::clock::{Clock, SystemClock};
 use credence_runtime::fs::{FsError, ensure_dir, refuse_foreign_tmp, restrict_umask};
-use credence_runtime::log::{self, LogError};
+use credence_runtime::log::{self, LogError, LogHandle};
 use credence_runtime::supervisor::{Supervisor, TaskFailure};
 
-use super::{Plan, StartError, start};
+use super::{Bound, Plan, StartError, start};
 use crate::config::{KeyManagerConfig, ServerConfig, Warning};
+use crate::import::{self, ImportError};
 use crate::keymanager::{DiskKeyManager, KeyManager, KeyManagerError, MemoryKeyManager};
 
 /// The mode of folders that hold what only the server reads.
@@ -28,6 +30,9 @@ pub enum RunError {
     /// The signing keys can't be read.
     #[error("unable to open the key manager")]
     Keys(#[from] KeyManagerError),
+    /// SPIRE's datastore was not taken over.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// Starting failed.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -53,18 +58,13 @@ pub async fn run(config: ServerConfig, warnings: &[Warning]) -> Result<(), RunEr
         admin_ids = ?config.admin_ids,
         data_dir = %config.data_dir.display(),
         launch_log_level = config.log.level.as_str(),
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
         "Configured"
     );
     let supervisor = Supervisor::new();
     supervisor.stop_on_signals().map_err(RunError::Signals)?;
     log.reopen_on_signal(&supervisor);
-    let outcome = match Plan::of(config) {
-        Ok(plan) => start(plan, Arc::new(SystemClock), log, &supervisor)
-            .await
-            .map_err(RunError::from),
-        Err(error) => Err(error),
-    };
+    let outcome = begin(config, log, &supervisor).await;
     if outcome.is_err() {
         supervisor.shutdown();
     }
@@ -72,6 +72,20 @@ pub async fn run(config: ServerConfig, warnings: &[Warning]) -> Result<(), RunEr
     outcome?;
     tracing::info!("Server stopped gracefully");
     Ok(ended?)
+}
+
+/// Finds the files to work with, and starts on them.
+async fn begin(mut config: ServerConfig, log: LogHandle, supervisor: &Supervisor) -> Result<Bound, RunError> {
+    let clock = Arc::new(SystemClock);
+    if let Some(folder) = config.data_store.path.parent() {
+        make_folder(folder)?;
+    }
+    let keys = match &mut config.key_manager {
+        KeyManagerConfig::Memory => None,
+        KeyManagerConfig::Disk { keys_path } => Some(keys_path),
+    };
+    import::settle(&mut config.data_store, keys, &config.ca.trust_domain, clock.now()).await?;
+    Ok(start(Plan::of(config)?, clock, log, supervisor).await?)
 }
 
 impl Plan {

@@ -8,9 +8,11 @@ mod bundle_json;
 mod file;
 mod load;
 mod record;
+mod taken_over;
 mod write;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +82,14 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// Whether the file is an SQLite database, and not one of ours. It is only looked at.
+    ///
+    /// # Errors
+    /// What the file system says; a file that isn't there is no database.
+    pub(crate) fn is_of_another_program(path: &Path) -> io::Result<bool> {
+        file::is_foreign(path)
+    }
+
     /// Runs a script. An error comes with the place of the statement that failed.
     async fn run(&mut self, mut script: Script, keep: bool) -> Result<(), (usize, StoreError)> {
         let mut outcomes = self.connection.fetch_many(script.build().persistent(keep));

@@ -3,6 +3,9 @@
 
 mod cross;
 mod differential;
+#[path = "../../e2e/mtls.rs"]
+mod mtls;
+mod takeover;
 
 use std::path::Path;
 

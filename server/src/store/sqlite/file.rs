@@ -25,7 +25,7 @@ pub(super) async fn prepare(path: &Path) -> Result<PathBuf, StoreError> {
         Err(error) => return Err(failed(path, error)),
     };
     match look_at(&path).map_err(|error| failed(&path, error))? {
-        Found::Nothing => create(&path).await?,
+        Found::Nothing => create(&path, async |_| Ok(())).await?,
         Found::Ours => {
             fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(|error| failed(&path, error))?;
         }
@@ -48,6 +48,11 @@ enum Found {
     Ours,
     Foreign,
     NoDatabase,
+}
+
+/// Whether the file is an SQLite database, but not ours.
+pub(super) fn is_foreign(path: &Path) -> io::Result<bool> {
+    Ok(matches!(look_at(path)?, Found::Foreign))
 }
 
 fn look_at(path: &Path) -> io::Result<Found> {
@@ -89,15 +94,18 @@ async fn tables_of(path: &Path) -> String {
     }
 }
 
-/// Makes a complete database under a temporary name and gives it its own.
-async fn create(path: &Path) -> Result<(), StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    // What an interrupted creation left behind.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&new, error)),
-        _ => {}
+/// Makes a complete database under a temporary name, lets `fill` write to it, and gives it its own.
+pub(super) async fn create(
+    path: &Path,
+    fill: impl AsyncFnOnce(&mut SqliteConnection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let new = beside(path, ".new");
+    // What an interrupted creation left behind; and the log of a database that was deleted would be played into ours.
+    for stale in [&new, &beside(path, "-wal"), &beside(path, "-shm")] {
+        match fs::remove_file(stale) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(stale, error)),
+            _ => {}
+        }
     }
     OpenOptions::new()
         .write(true)
@@ -115,8 +123,15 @@ async fn create(path: &Path) -> Result<(), StoreError> {
     .execute(&mut connection)
     .await?;
     super::migrate(&mut connection).await?;
+    fill(&mut connection).await?;
     connection.close().await?;
     publish(&new, path).map_err(|error| failed(path, error))
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn publish(new: &Path, path: &Path) -> io::Result<()> {

@@ -95,7 +95,7 @@ async fn victim() {
         let batch: Vec<_> = (0..7).map(|n| put(&format!("e-{}", revision.0 + n))).collect();
         let first = revision.0 + 1;
         revision = store.commit(revision, &batch, NOW).await.unwrap();
-        let mut out = std::io::stdout().lock();
+        let mut out = io::stdout().lock();
         for (n, change) in (first..).zip(&batch) {
             let Change::EntryPut(entry) = change else {
                 unreachable!()
