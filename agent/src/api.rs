@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use credence_proto::grpc::health::v1::health_server::HealthServer;
 use credence_runtime::clock::Clock;
+use credence_runtime::telemetry::{CountCalls, RpcCalls};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
@@ -86,9 +87,11 @@ pub async fn serve_public(
 }
 
 async fn serve(listener: UnixListener, ground: &Ground, routes: Routes) -> Result<(), ServeError> {
+    let calls = RpcCalls::new(ground.cache.telemetry(), counted_methods());
     let incoming = peer::incoming(listener, ground.proc.clone());
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
+        .layer(CountCalls(calls))
         .add_routes(routes);
     let shutdown = ground.shutdown.clone();
     let serving = server.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
@@ -97,6 +100,41 @@ async fn serve(listener: UnixListener, ground: &Ground, routes: Routes) -> Resul
         () = patience(&shutdown) => {}
     }
     Ok(())
+}
+
+/// The methods that are counted: neither health nor reflection, as with SPIRE.
+fn counted_methods() -> impl Iterator<Item = (&'static str, &'static str)> {
+    const COUNTED: [(&str, &[&str]); 4] = [
+        (
+            "SpiffeWorkloadAPI",
+            &[
+                "FetchX509SVID",
+                "FetchX509Bundles",
+                "FetchJWTSVID",
+                "FetchJWTBundles",
+                "ValidateJWTSVID",
+                "FetchWITSVID",
+                "FetchWITBundles",
+            ],
+        ),
+        (
+            "spire.api.agent.delegatedidentity.v1.DelegatedIdentity",
+            &[
+                "SubscribeToX509SVIDs",
+                "SubscribeToX509Bundles",
+                "FetchJWTSVIDs",
+                "SubscribeToJWTBundles",
+            ],
+        ),
+        ("spire.agent.debug.v1.Debug", &["GetInfo"]),
+        (
+            "spire.api.agent.logger.v1.Logger",
+            &["GetLogger", "SetLogLevel", "ResetLogLevel"],
+        ),
+    ];
+    COUNTED
+        .into_iter()
+        .flat_map(|(service, methods)| methods.iter().map(move |method| (service, *method)))
 }
 
 /// Over when shutdown has lasted long enough: a client that is stopped never acknowledges the end of its connection.

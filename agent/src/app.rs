@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::SpiffeId;
 use credence_runtime::clock::{Clock, StepWatch};
-use credence_runtime::config::HealthChecks;
+use credence_runtime::config::{HealthChecks, TelemetryConfig};
 use credence_runtime::fs::{FsError, bind_unix};
 use credence_runtime::health::{Findings, serve_health};
 use credence_runtime::log::LogHandle;
 use credence_runtime::supervisor::Supervisor;
+use credence_runtime::telemetry::{Identity, Subject, Telemetry, TelemetryError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -56,6 +57,8 @@ pub struct Plan {
     pub proc: ProcFs,
     /// The HTTP health endpoint, if it is on.
     pub health: Option<HealthChecks>,
+    /// Where measurements go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// The admin socket.
@@ -76,6 +79,9 @@ pub enum StartError {
     /// The socket can't be made.
     #[error("unable to listen on the socket")]
     Socket(#[from] FsError),
+    /// Nothing can be measured as configured.
+    #[error("unable to set telemetry up")]
+    Telemetry(#[from] TelemetryError),
     /// The health endpoint can't be had.
     #[error("unable to serve health checks on {address}")]
     Health {
@@ -99,6 +105,8 @@ pub struct Bound {
     pub cache: Cache,
     /// The HTTP health endpoint's real address.
     pub health: Option<SocketAddr>,
+    /// The real address of the page for Prometheus.
+    pub prometheus: Option<SocketAddr>,
     /// Its own SVID.
     pub svid: watch::Receiver<Arc<X509SvidKey>>,
 }
@@ -115,15 +123,31 @@ pub async fn start(
     supervisor: &Supervisor,
 ) -> Result<Bound, StartError> {
     let started = Instant::now();
+    let trust_domain = plan.sync.trust_domain.clone();
+    let subject = Subject {
+        service: "spire_agent",
+        version: plan.sync.version,
+        trust_domain: &trust_domain,
+        key_exchange: plan.sync.key_exchange,
+    };
+    let (telemetry, prometheus) =
+        Telemetry::start(&plan.telemetry, subject, &clock, &log, supervisor).await?;
+    plan.sync.keys.measure_by(&telemetry);
     let ready = Arc::new(AtomicBool::new(false));
     let health = health(plan.health, ready.clone(), supervisor).await?;
     let steps = StepWatch::spawn(clock.clone(), supervisor);
     let mut synced = sync::start(plan.sync, clock.clone(), &steps, supervisor).await?;
+    let held = synced.cache.clone();
+    telemetry.set_identity(Identity {
+        svid: synced.svid.clone(),
+        bundles: Arc::new(move |trust_domain| held.bundle_of(trust_domain)),
+    });
     // A caller that came before the first entries would be told that it has no identity.
     let stepped = synced.in_step.wait_for(|times| *times > 0).await.map(drop);
     stepped.map_err(|_| StartError::Stopped)?;
 
     let attestors = WorkloadAttestors::new(plan.unix, plan.proc.clone(), clock.clone());
+    attestors.measure_by(&telemetry);
     let ground = Arc::new(Ground {
         cache: synced.cache.clone(),
         attestors: Arc::new(attestors),
@@ -161,6 +185,7 @@ pub async fn start(
         socket: plan.socket,
         cache: synced.cache,
         health,
+        prometheus,
         svid: synced.svid,
     })
 }

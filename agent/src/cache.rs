@@ -8,6 +8,7 @@
 pub(crate) mod distrust;
 mod entries;
 mod jwt;
+mod metrics;
 mod shelf;
 mod state;
 mod subscribers;
@@ -23,6 +24,7 @@ use credence_crypto::jwt::JwtSvid;
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, Entry, EntryId, SelectorSet, TrustDomain};
 use credence_runtime::clock::Clock;
+use credence_runtime::telemetry::{Measured, Telemetry};
 use tokio::sync::Notify;
 
 pub use jwt::{JwtFetchError, JwtIssuer};
@@ -69,6 +71,7 @@ struct Shared {
     state: Mutex<State>,
     /// Something may have to be signed.
     work: Notify,
+    measured: Measured,
 }
 
 impl Cache {
@@ -91,9 +94,21 @@ impl Cache {
                 clock,
                 state,
                 work: Notify::new(),
+                measured: Measured::default(),
             }),
             jwt,
         }
+    }
+
+    /// Measures what it does from now on.
+    pub fn measure_by(&self, telemetry: &Telemetry) {
+        self.shared.measured.by(telemetry);
+        self.show_sizes();
+    }
+
+    /// By what it is measured, and those who keep it in step.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.shared.measured
     }
 
     /// What a caller with these selectors has now. It asks for no signature: what isn't signed is `pending`, and comes
@@ -230,6 +245,9 @@ impl Cache {
 
     /// Takes over what a synchronisation learned, and tells those whom it concerns.
     pub fn apply(&self, update: CacheUpdate) {
+        if self.shared.measured.is_on() {
+            self.count_update(&update);
+        }
         let distrusted = self.lock().apply(update);
         if let Some(distrusted) = distrusted {
             self.jwt.distrust(distrusted);

@@ -18,8 +18,8 @@ use credence_crypto::KeyType;
 use credence_identity::TrustDomain;
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Section, UnknownKeys, feature_flags, health_checks, key_exchange,
-    log_options, safe_path,
+    Document, Fault, HealthChecks, Section, TelemetryConfig, UnknownKeys, feature_flags, health_checks,
+    key_exchange, log_options, safe_path, telemetry,
 };
 use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
@@ -75,6 +75,8 @@ pub struct AgentConfig {
     pub allowed_foreign_jwt_claims: BTreeSet<String>,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
+    /// Where measurements go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Where the server listens.
@@ -150,10 +152,11 @@ impl AgentConfig {
         overrides: &AgentOverrides,
     ) -> Result<(AgentConfig, Vec<Warning>), Vec<Fault>> {
         document.read("agent", &overrides.body(), |root, agent| {
-            root.without_effect(&["telemetry"]);
+            let telemetry = telemetry(root);
             let health_checks = health_checks(root);
             let plugins = plugins::read(root);
-            read_agent(agent?, plugins, health_checks)
+            let config = read_agent(agent?, plugins, health_checks)?;
+            Some(AgentConfig { telemetry, ..config })
         })
     }
 }
@@ -210,6 +213,7 @@ fn read_agent(
         allow_unauthenticated_verifiers,
         allowed_foreign_jwt_claims: claims,
         health_checks,
+        telemetry: TelemetryConfig::default(),
     })
 }
 

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use credence_crypto::{KeyType, PrivateKey, PrivateKeyError, PublicKey, Signer};
 use credence_runtime::fs::{FsError, ensure_dir, write_atomic};
+use credence_runtime::telemetry::{Measured, Telemetry};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -61,6 +62,7 @@ pub enum KeyManagerError {
 pub struct KeyManager {
     file: Option<PathBuf>,
     keys: Mutex<BTreeMap<String, PrivateKey>>,
+    measured: Measured,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +83,7 @@ impl KeyManager {
         Self {
             file: None,
             keys: Mutex::default(),
+            measured: Measured::default(),
         }
     }
 
@@ -97,6 +100,7 @@ impl KeyManager {
                 return Ok(Self {
                     file: Some(path),
                     keys: Mutex::default(),
+                    measured: Measured::default(),
                 });
             }
             Err(source) => return Err(KeyManagerError::Read { path, source }),
@@ -116,7 +120,20 @@ impl KeyManager {
         Ok(Self {
             file: Some(path),
             keys: Mutex::new(keys),
+            measured: Measured::default(),
         })
+    }
+
+    /// Measures what it does from now on.
+    pub fn measure_by(&self, telemetry: &Telemetry) {
+        self.measured.by(telemetry);
+        // They were read when it was opened.
+        drop(self.measured.counted("agent_key_manager.get_keys"));
+    }
+
+    /// By what it is measured, and those who use its keys.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.measured
     }
 
     /// Whether no key is held.
@@ -129,6 +146,7 @@ impl KeyManager {
 
     /// The private half of that key, if it is held.
     pub fn find(&self, public: &PublicKey) -> Option<PrivateKey> {
+        let _counted = self.measured.counted("agent_key_manager.get_key");
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.values().find(|key| key.public_key() == public).cloned()
     }
@@ -138,6 +156,11 @@ impl KeyManager {
     /// # Errors
     /// [`KeyManagerError`]; what was held is unchanged then.
     pub fn generate(&self, current: Option<&PublicKey>) -> Result<PrivateKey, KeyManagerError> {
+        self.measured
+            .measure("agent_key_manager.generate_key", || self.make(current))
+    }
+
+    fn make(&self, current: Option<&PublicKey>) -> Result<PrivateKey, KeyManagerError> {
         let [first, second] = SLOTS;
         let mut held = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use = held

@@ -98,6 +98,7 @@ pub async fn start(
     steps: &StepWatch,
     supervisor: &Supervisor,
 ) -> Result<Synced, FirstError> {
+    let telemetry = plan.keys.telemetry().clone();
     let custody = Custody {
         keys: plan.keys,
         state: plan.state.clone(),
@@ -132,6 +133,7 @@ pub async fn start(
     let server = Server::new(connector, svid, refusals)?;
     let issuer = Arc::new(ServerJwtIssuer(server.clone()));
     let cache = Cache::new(clock.clone(), bundle, plan.limits, issuer);
+    cache.measure_by(&telemetry);
     let (stepped, in_step) = watch::channel(0);
     let (synced_at, last_sync) = watch::channel(None);
 

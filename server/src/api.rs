@@ -44,6 +44,7 @@ use credence_proto::spire::api::server::localauthority::v1::local_authority_serv
 use credence_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use credence_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use credence_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
+use credence_runtime::telemetry::RpcCalls;
 use http::{Request, Response};
 use tonic::body::Body;
 use tonic::codegen::Service as _;
@@ -65,6 +66,7 @@ use body::RequestBody;
 #[derive(Debug)]
 pub(crate) struct Services {
     context: Arc<Context>,
+    calls: RpcCalls,
     agent: AgentServer<agent::AgentService>,
     bundle: BundleServer<bundle::BundleService>,
     entry: EntryServer<entry::EntryService>,
@@ -80,7 +82,12 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         let shared = || Arc::clone(&context);
+        let telemetry = context.registry.telemetry();
         Self {
+            calls: RpcCalls::new(
+                telemetry,
+                authz::methods().map(|method| (method.service_name, method.name)),
+            ),
             agent: AgentServer::new(agent::AgentService::new(shared())),
             bundle: BundleServer::new(bundle::BundleService::new(shared())),
             entry: EntryServer::new(entry::EntryService::new(shared())),

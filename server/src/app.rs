@@ -17,12 +17,15 @@ use std::sync::Arc;
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::{Clock, StepWatch};
-use credence_runtime::config::{Document, HealthChecks, Reconfigurable, reconfigure_on_signal};
+use credence_runtime::config::{
+    Document, HealthChecks, Reconfigurable, TelemetryConfig, reconfigure_on_signal,
+};
 use credence_runtime::fs::{FsError, bind_unix, ensure_dir, refuse_foreign_tmp};
 use credence_runtime::grpc::accept_tls;
 use credence_runtime::health::serve_health;
 use credence_runtime::log::{LogError, LogHandle};
 use credence_runtime::supervisor::Supervisor;
+use credence_runtime::telemetry::{Identity, Subject, Telemetry, TelemetryError};
 use credence_runtime::tls::{BundleLookup, TlsError, server_config};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -32,7 +35,7 @@ use crate::attestor::x509pop::{self, X509Pop, X509PopConfig};
 use crate::attestor::{Attestors, NodeAttestor};
 use crate::ca::{self, Authority, AuthorityError};
 use crate::config::{Operations, x509pop_from};
-use crate::keymanager::KeyManager;
+use crate::keymanager::{KeyManager, MeasuredKeyManager};
 use crate::registry::{self, NodePruning, OpenError, Registry};
 use crate::store::{SqliteOptions, SqliteStore, StoreError};
 
@@ -68,6 +71,8 @@ pub struct Plan {
     pub x509pop: Option<X509PopConfig>,
     /// The HTTP health endpoint, if it is on.
     pub health: Option<HealthChecks>,
+    /// Where measurements go.
+    pub telemetry: TelemetryConfig,
     /// What only some operators switch on.
     pub operations: Operations,
 }
@@ -105,6 +110,9 @@ pub enum StartError {
     /// Signals can't be received.
     #[error("unable to listen for signals")]
     Signals(#[source] io::Error),
+    /// Nothing can be measured as configured.
+    #[error("unable to set telemetry up")]
+    Telemetry(#[from] TelemetryError),
     /// The health endpoint's address means nothing, or can't be had.
     #[error("unable to serve health checks on {address}")]
     Health {
@@ -125,6 +133,8 @@ pub struct Bound {
     pub socket: PathBuf,
     /// The HTTP health endpoint's real address.
     pub health: Option<SocketAddr>,
+    /// The real address of the page for Prometheus.
+    pub prometheus: Option<SocketAddr>,
 }
 
 /// Starts a server. It runs in tasks of `supervisor`, and stops with it: gracefully within ten seconds.
@@ -139,27 +149,42 @@ pub async fn start(
     supervisor: &Supervisor,
 ) -> Result<Bound, StartError> {
     let trust_domain = plan.authorities.trust_domain.clone();
+    let subject = Subject {
+        service: "spire_server",
+        version: env!("CARGO_PKG_VERSION"),
+        trust_domain: &trust_domain,
+        key_exchange: plan.operations.key_exchange,
+    };
+    let (telemetry, prometheus) =
+        Telemetry::start(&plan.telemetry, subject, &clock, &log, supervisor).await?;
     let steps = StepWatch::spawn(Arc::clone(&clock), supervisor);
     let store = SqliteStore::open(&plan.database).await?;
     let settings = registry::Settings {
         trust_domain: trust_domain.clone(),
         node_pruning: plan.node_pruning,
     };
-    let registry = Registry::open(store, settings, Arc::clone(&clock), &steps, supervisor).await?;
+    let opening = Registry::open(store, settings, Arc::clone(&clock), &steps, supervisor);
+    let registry = telemetry.watch("entry.cache.reload", opening).await?;
+    registry.measure_by(&telemetry);
     let jwt_disabled = plan.authorities.disable_jwt_svids;
     let authority = Authority::start(
         plan.authorities,
         registry.clone(),
-        plan.keys,
+        MeasuredKeyManager::wrap(plan.keys, &telemetry),
         Arc::clone(&clock),
         &steps,
         supervisor,
     )
     .await?;
     let server_svid = authority.server_svid();
+    let bundles = bundles(registry.clone(), trust_domain.clone(), &plan.admin_ids);
+    telemetry.set_identity(Identity {
+        svid: server_svid.clone(),
+        bundles: Arc::clone(&bundles),
+    });
     let tls = server_config(
         server_svid.clone(),
-        bundles(registry.clone(), trust_domain.clone(), &plan.admin_ids),
+        bundles,
         Arc::clone(&clock),
         plan.operations.key_exchange,
     )?;
@@ -236,6 +261,7 @@ pub async fn start(
         tcp,
         socket: plan.socket,
         health,
+        prometheus,
     })
 }
 

@@ -27,6 +27,7 @@ use credence_crypto::{KeyType, RandomError};
 use credence_identity::TrustDomain;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::supervisor::Supervisor;
+use credence_runtime::telemetry::Measured;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::keymanager::{KeyManager, KeyManagerError};
@@ -139,6 +140,7 @@ pub(crate) struct Issuers {
     jwt_failures: AtomicU32,
     /// Told when another authority signs from now on; the server's own SVID may wait for that.
     activated: Notify,
+    measured: Measured,
 }
 
 /// The handle by which everything is signed. Clones share the authorities.
@@ -166,6 +168,7 @@ impl Authority {
         supervisor: &Supervisor,
     ) -> Result<Self, AuthorityError> {
         let (settings, issuers) = (Arc::new(settings), Arc::new(Issuers::default()));
+        issuers.measured.by(registry.telemetry());
         let context = Context {
             settings: Arc::clone(&settings),
             registry: registry.clone(),
@@ -179,7 +182,12 @@ impl Authority {
             clock: &*clock,
             issuers: &issuers,
         };
-        let (publish, server_svid) = watch::channel(server_svid::issue(&signer).await?);
+        let (publish, server_svid) = watch::channel(
+            issuers
+                .measured
+                .watch("svid.rotate", server_svid::issue(&signer))
+                .await?,
+        );
         let (orders, queue) = mpsc::channel(force::QUEUE);
         let authority = Self {
             settings,

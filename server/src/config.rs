@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Section, UnknownKeys, health_checks, log_options, safe_path,
+    Document, Fault, HealthChecks, Section, TelemetryConfig, UnknownKeys, health_checks, log_options,
+    safe_path, telemetry,
 };
 use credence_runtime::log::LogOptions;
 
@@ -66,6 +67,8 @@ pub struct ServerConfig {
     pub x509pop: Option<X509PopConfig>,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
+    /// Where measurements go.
+    pub telemetry: TelemetryConfig,
     /// What only some operators switch on.
     pub operations: Operations,
 }
@@ -121,10 +124,11 @@ impl ServerConfig {
         overrides: &ServerOverrides,
     ) -> Result<(ServerConfig, Vec<Warning>), Vec<Fault>> {
         document.read("server", &overrides.body(), |root, server| {
-            root.without_effect(&["telemetry"]);
+            let telemetry = telemetry(root);
             let health_checks = health_checks(root);
             let plugins = plugins::read(root);
-            read_server(server?, plugins, health_checks)
+            let config = read_server(server?, plugins, health_checks)?;
+            Some(ServerConfig { telemetry, ..config })
         })
     }
 }
@@ -173,6 +177,7 @@ fn read_server(
             x509pop_file: plugins.x509pop_file,
             ..operations
         },
+        telemetry: TelemetryConfig::default(),
     })
 }
 

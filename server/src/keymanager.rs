@@ -5,6 +5,7 @@
 //! promises before it can sign anything, and a failed generation leaves every key as it was.
 
 mod disk;
+mod measured;
 mod memory;
 
 use std::fmt::Debug;
@@ -16,6 +17,7 @@ use credence_runtime::fs::FsError;
 use futures_util::future::BoxFuture;
 
 pub use disk::DiskKeyManager;
+pub use measured::MeasuredKeyManager;
 pub use memory::MemoryKeyManager;
 
 /// A place that keeps private keys. Every implementation passes the suite in `keymanager/tests.rs`.

@@ -9,6 +9,7 @@ mod affected;
 mod ahead;
 mod authorized;
 mod entries;
+mod metrics;
 mod nodes;
 mod owner;
 mod rows;
@@ -24,6 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::supervisor::Supervisor;
+use credence_runtime::telemetry::{Measured, Telemetry};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::store::{Change, Store, StoreError};
@@ -54,6 +56,7 @@ struct Shared {
     expiry_put: Notify,
     /// Why the last commit failed, until one succeeds.
     trouble: watch::Sender<Option<String>>,
+    measured: Measured,
 }
 
 /// What a registry is opened with, apart from its seams.
@@ -128,6 +131,7 @@ impl Registry {
             subscribers: Arc::default(),
             expiry_put: Notify::new(),
             trouble: watch::Sender::new(None),
+            measured: Measured::default(),
         });
         let (jobs, queue) = mpsc::channel(QUEUE);
         let owner = Owner::new(
@@ -189,6 +193,17 @@ impl Registry {
         });
         self.jobs.send(job).await.map_err(|_| TransactError::Closed)?;
         answered.await.unwrap_or(Err(TransactError::Closed))
+    }
+
+    /// Measures what it does from now on.
+    pub fn measure_by(&self, telemetry: &Telemetry) {
+        self.shared.measured.by(telemetry);
+        self.show_sizes();
+    }
+
+    /// By what it is measured.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.shared.measured
     }
 
     /// Subscribes to changes of what concerns an agent: its authorised entries, its node row, its bundles.

@@ -138,6 +138,7 @@ impl Plan {
             unix: config.unix,
             proc: ProcFs::from_env(),
             health: config.health_checks,
+            telemetry: config.telemetry,
         })
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use credence_identity::SelectorSet;
 use credence_runtime::clock::Clock;
+use credence_runtime::telemetry::{Measured, Telemetry};
 
 pub use executable::ExecutableError;
 pub use process::{Gone, Process};
@@ -37,6 +38,7 @@ pub enum AttestError {
 #[derive(Debug)]
 pub struct WorkloadAttestors {
     unix: Option<UnixAttestor>,
+    measured: Measured,
 }
 
 impl WorkloadAttestors {
@@ -44,7 +46,13 @@ impl WorkloadAttestors {
     pub fn new(unix: Option<UnixOptions>, proc: ProcFs, clock: Arc<dyn Clock>) -> Self {
         Self {
             unix: unix.map(|options| UnixAttestor::new(options, proc, clock)),
+            measured: Measured::default(),
         }
+    }
+
+    /// Measures what it does from now on.
+    pub fn measure_by(&self, telemetry: &Telemetry) {
+        self.measured.by(telemetry);
     }
 
     /// The caller's selectors at this moment. Costs some ten microseconds, a read of the executable aside when it is
@@ -53,9 +61,31 @@ impl WorkloadAttestors {
     /// # Errors
     /// [`AttestError`]; the details are for the log, never for the caller.
     pub async fn attest(&self, caller: &Process) -> Result<SelectorSet, AttestError> {
+        let attesting = self.attest_unmeasured(caller);
+        let attested = self
+            .measured
+            .watch("workload_api.workload_attestation", attesting)
+            .await;
+        if let Ok(selectors) = &attested
+            && self.measured.is_on()
+        {
+            let found = u32::try_from(selectors.len()).unwrap_or(u32::MAX);
+            self.measured
+                .sample("workload_api.discovered_selectors", f64::from(found));
+        }
+        attested
+    }
+
+    async fn attest_unmeasured(&self, caller: &Process) -> Result<SelectorSet, AttestError> {
         caller.check()?;
         let selectors = match &self.unix {
-            Some(unix) => unix.attest(caller).await,
+            Some(unix) => {
+                let call = self.measured.call("workload_api.workload_attestor");
+                let call = call.with_label("attestor", "unix");
+                let selectors = call.run(unix.attest(caller)).await;
+                call.end(&selectors);
+                selectors
+            }
             None => Ok(SelectorSet::default()),
         };
         // What was read under the number of a process that ended may be another's: that comes before all else.

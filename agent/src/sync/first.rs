@@ -65,9 +65,24 @@ impl Beginning {
     pub(crate) async fn run(self) -> Result<First, FirstError> {
         let give_up = Instant::now() + GIVE_UP_AFTER;
         let mut backoff = Backoff::new(FIRST_RETRY, GIVE_UP_AFTER);
+        let telemetry = self.custody.keys.telemetry();
+        let began = self.connector.clock.now().unix_seconds();
+        let mut attempts = 0_u32;
+        let mut show = |bootstrapped: bool| {
+            attempts = attempts.saturating_add(u32::from(!bootstrapped));
+            let labels = &[("mode", "bootstrap")];
+            let began = Duration::from_secs(began.max(0).unsigned_abs());
+            telemetry.gauge("bootstrapped", f64::from(u8::from(bootstrapped)));
+            telemetry.gauge_with("bootstrap_seconds", began.as_secs_f64(), labels);
+            telemetry.gauge_with("bootstrap_attempts", f64::from(attempts), labels);
+        };
         loop {
+            show(false);
             let (error, is_final) = match self.attempt().await {
-                Ok(first) => return Ok(first),
+                Ok(first) => {
+                    show(true);
+                    return Ok(first);
+                }
                 Err(Failure { error, is_final }) => (error, is_final),
             };
             let retry = backoff.next_delay();
@@ -117,7 +132,10 @@ impl Beginning {
         };
         let channel = connector.channel(None)?;
         let (key, csr) = self.custody.prepare(None).await.map_err(Failure::renewal)?;
-        let attested = attest_over(channel.clone(), &*self.attestor, csr)
+        let attesting = attest_over(channel.clone(), &*self.attestor, csr);
+        let telemetry = self.custody.keys.telemetry();
+        let attested = telemetry
+            .watch("node.attestor.new_svid", attesting)
             .await
             .map_err(Failure::attestation)?;
         let bundle = bundle_over(channel)

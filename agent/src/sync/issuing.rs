@@ -86,7 +86,10 @@ impl Issuing {
                 "Renewing stale entries"
             );
             wanted.truncate(batch);
-            match self.sign(wanted, &mut held_back).await {
+            self.cache.count_wanted(&wanted);
+            let signing = self.sign(wanted, &mut held_back);
+            let telemetry = self.cache.telemetry();
+            match telemetry.watch("manager.sync.fetch_svids_updates", signing).await {
                 Ok(()) => {
                     batch = (batch * 2).min(largest);
                     backoff.reset();

@@ -133,7 +133,8 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = sleep_until(&*clock, &mut steps, next) => {
-                    next = match self.renew().await {
+                    let telemetry = self.custody.keys.telemetry().clone();
+                    next = match telemetry.watch("agent_svid.rotate", self.renew()).await {
                         Ok(()) => {
                             backoff.reset();
                             self.renew_at()
@@ -190,6 +191,11 @@ impl Keeper {
     }
 
     async fn reattest(&mut self) -> Result<(), RenewError> {
+        let telemetry = self.custody.keys.telemetry().clone();
+        telemetry.watch("node.attest", self.reattest_once()).await
+    }
+
+    async fn reattest_once(&mut self) -> Result<(), RenewError> {
         tracing::debug!("Reattesting node");
         let current = self.svid.borrow().clone();
         let (key, csr) = self.custody.prepare(Some(&current)).await?;

@@ -29,10 +29,13 @@ use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1::{
     BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, svid_client::SvidClient,
 };
+use credence_runtime::telemetry::Traced;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
+
+/// A connection; each call takes along the span in which it is made.
+pub(super) type Channel = Traced<tonic::transport::Channel>;
 
 pub(crate) use attest::{AttestError, Attested};
 pub(crate) use error::{CallError, Refusal};
@@ -303,23 +306,27 @@ impl Server {
 
 impl Link {
     fn new(connector: &dyn Connect, svid: Arc<X509SvidKey>) -> Result<Self, ConnectionError> {
-        let channel = connector.channel(Some(svid.clone()))?;
+        let channel = Traced(connector.channel(Some(svid.clone()))?);
         Ok(Self { channel, svid })
     }
 }
 
 /// Attests a host over a channel without a client certificate.
 pub(crate) async fn attest_over(
-    channel: Channel,
+    channel: tonic::transport::Channel,
     attestor: &dyn NodeAttestor,
     csr: Vec<u8>,
 ) -> Result<Attested, AttestError> {
-    let outcome = timeout(DEADLINE, attest::attest(AgentClient::new(channel), attestor, csr)).await;
+    let outcome = timeout(
+        DEADLINE,
+        attest::attest(AgentClient::new(Traced(channel)), attestor, csr),
+    )
+    .await;
     outcome.unwrap_or_else(|_| Err(CallError::timeout("failed to receive attestation response").into()))
 }
 
 /// The bundle of the trust domain, over a channel without a client certificate.
-pub(crate) async fn bundle_over(channel: Channel) -> Result<Arc<Bundle>, CallError> {
+pub(crate) async fn bundle_over(channel: tonic::transport::Channel) -> Result<Arc<Bundle>, CallError> {
     let action = "failed to get updated bundle";
     let mut client = BundleClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     let answer = match timeout(DEADLINE, client.get_bundle(GetBundleRequest::default())).await {

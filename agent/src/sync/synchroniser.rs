@@ -29,6 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const PUSH_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// No stream follows another sooner.
 const SHORTEST_STREAM: Duration = Duration::from_secs(1);
+/// SPIRE's name in metrics for a poll; what comes by push, heartbeats included, is as good.
+const SYNCHRONISATION: &str = "manager.sync.fetch_entries_updates";
 /// Federated bundles fetched at once, as SPIRE's agent does.
 const BUNDLES_AT_ONCE: usize = 10;
 
@@ -125,6 +127,11 @@ impl Synchroniser {
 
     /// Fetches what has changed since, by the calls that SPIRE's server has too.
     pub(crate) async fn poll(&self) -> Result<(), CallError> {
+        let telemetry = self.cache.telemetry();
+        telemetry.watch(SYNCHRONISATION, self.poll_once()).await
+    }
+
+    async fn poll_once(&self) -> Result<(), CallError> {
         let mut update = self.server.sync_entries(self.cache.versions()).await?;
         let own = self.server.bundle().await?;
         let names = self.cache.federates_with_after(&update);
@@ -156,7 +163,10 @@ impl Synchroniser {
                 event = stream.next() => event,
             };
             let stepped = match event {
-                Ok(Some(event)) => self.take(event, &mut progress, &mut stream).await,
+                Ok(Some(event)) => {
+                    let taking = self.take(event, &mut progress, &mut stream);
+                    self.cache.telemetry().watch(SYNCHRONISATION, taking).await
+                }
                 Ok(None) => return PushEnd::Renew,
                 Err(error) if error.code() == Code::Unimplemented => return PushEnd::Unsupported,
                 Err(error) => return PushEnd::Failed(error),

@@ -4,6 +4,7 @@ mod edge;
 mod equivalence;
 mod fake;
 mod lab;
+mod measured;
 mod simulated_year;
 mod taint;
 

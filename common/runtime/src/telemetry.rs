@@ -21,17 +21,18 @@ mod start;
 mod summary;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::trace::SdkTracer;
 use tokio::sync::watch;
 
 pub use call::{Call, CallCounter, Parent};
-pub use calls::{CountCalls, CountedBody, RpcCalls};
+pub use calls::{CountCalls, CountedBody, Counting, RpcCall, RpcCalls, rate_limit_key};
 pub use otlp::OtlpError;
 pub use prometheus::{Identity, PrometheusError};
-pub use propagation::{Traced, caller_context};
+pub use propagation::Traced;
 pub use start::{Subject, TelemetryError};
 
 use recorder::Recorder;
@@ -127,6 +128,11 @@ impl Telemetry {
         }
     }
 
+    /// Counts what is done until the guard is dropped under `key`, as `OK`: for what can't fail.
+    pub fn counted(&self, key: &str) -> Counted {
+        Counted(Some(self.call(key)))
+    }
+
     /// Counts a piece of work under `key`: `OK`, or `Unknown` if it fails.
     ///
     /// # Errors
@@ -143,9 +149,6 @@ impl Telemetry {
     /// # Errors
     /// That of the future.
     pub async fn watch<T, E>(&self, key: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        if self.shared.is_none() {
-            return work.await;
-        }
         let call = self.call(key);
         let outcome = call.run(work).await;
         call.end(&outcome);
@@ -162,14 +165,6 @@ impl Telemetry {
         }
     }
 
-    /// Begins a call of this process to another, which is a span only: no metric.
-    pub fn span(&self, name: &'static str, kind: SpanKind) -> Call {
-        match &self.shared {
-            Some(shared) if shared.tracer.is_some() => CallCounter::span_only(shared, name, kind).start(),
-            _ => Call::default(),
-        }
-    }
-
     /// The identity of this process is known from now on; a page for Prometheus that shows it can be read then.
     pub fn set_identity(&self, identity: Identity) {
         if let Some(shared) = &self.shared {
@@ -182,6 +177,39 @@ impl Telemetry {
             Some(shared) => CallCounter::new(shared, key, span, kind),
             None => CallCounter::default(),
         }
+    }
+}
+
+/// Ends a call as `OK` when it is dropped.
+#[derive(Debug)]
+#[must_use = "the call ends when this is dropped"]
+pub struct Counted(Option<Call>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call.end(&Ok::<(), ()>(()));
+        }
+    }
+}
+
+/// The place for a [`Telemetry`] in what may be measured from some moment on; until then it is one that does nothing.
+#[derive(Debug, Default)]
+pub struct Measured(OnceLock<Telemetry>);
+
+impl Measured {
+    /// Measures by `telemetry` from now on. The first one stays.
+    pub fn by(&self, telemetry: &Telemetry) {
+        drop(self.0.set(telemetry.clone()));
+    }
+}
+
+impl Deref for Measured {
+    type Target = Telemetry;
+
+    fn deref(&self) -> &Telemetry {
+        static OFF: Telemetry = Telemetry { shared: None };
+        self.0.get().unwrap_or(&OFF)
     }
 }
 

@@ -34,6 +34,11 @@ impl pb::bundle_server::Bundle for BundleService {
         &self,
         _: Request<pb::CountBundlesRequest>,
     ) -> Result<Response<pb::CountBundlesResponse>, Status> {
+        let _counted = self
+            .context
+            .registry
+            .telemetry()
+            .counted("datastore.bundle.count");
         let count = self.context.registry.read().bundles().count();
         Ok(Response::new(pb::CountBundlesResponse {
             count: i32::try_from(count).unwrap_or(i32::MAX),
@@ -44,6 +49,11 @@ impl pb::bundle_server::Bundle for BundleService {
         &self,
         request: Request<pb::GetBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
+        let _counted = self
+            .context
+            .registry
+            .telemetry()
+            .counted("datastore.bundle.fetch");
         own::get(&self.context, request.get_ref()).map(Response::new)
     }
 

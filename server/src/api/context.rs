@@ -9,12 +9,14 @@ use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::log::LogHandle;
+use credence_runtime::telemetry::rate_limit_key;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::authz::policy::Policy;
-use super::limits::Limits;
+use super::call::Call;
+use super::limits::{Bucket, LimitError, Limits};
 use super::refusals::Refusals;
 use super::status::fault;
 use crate::attestor::Attestors;
@@ -59,6 +61,23 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Waits for the rate limit of a call, as [`Limits::take`] does.
+    pub(crate) async fn limit(&self, bucket: Bucket, call: &Call, count: usize) -> Result<(), LimitError> {
+        let telemetry = self.registry.telemetry();
+        let waiting = self.limits.take(bucket, call.caller(), count);
+        if !telemetry.is_on() || !self.limits.is_on(bucket) {
+            return waiting.await;
+        }
+        let counted = telemetry.call(&rate_limit_key(call.method.service_name, call.method.name));
+        let outcome = counted.run(waiting).await;
+        counted.end_with(if outcome.is_ok() {
+            Code::Ok
+        } else {
+            Code::ResourceExhausted
+        });
+        outcome
+    }
+
     /// The status of a call whose transaction was refused, or couldn't be committed. The cause stays in the log.
     pub(crate) fn not_committed(&self, what: &str, error: &TransactError<Status>) -> Status {
         match error {

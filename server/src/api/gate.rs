@@ -54,7 +54,13 @@ impl hyper::service::Service<Request<Incoming>> for Gate {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let Self { services, connection } = self.clone();
-        Box::pin(async move { Ok(answer(&services, connection, request).await) })
+        Box::pin(async move {
+            // The span of a caller who proved nothing is referred to, and not gone on with.
+            let believed = !matches!(connection.caller, Caller::Anonymous { .. });
+            let call = services.calls.start(&request, believed);
+            let response = call.run(answer(&services, connection, request)).await;
+            Ok(call.follow(response))
+        })
     }
 }
 

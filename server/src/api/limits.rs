@@ -72,6 +72,21 @@ impl Limits {
         }
     }
 
+    /// Whether the configuration has this limit on.
+    pub(crate) fn is_on(&self, bucket: Bucket) -> bool {
+        self.limiter(bucket).is_some()
+    }
+
+    fn limiter(&self, bucket: Bucket) -> Option<&Limiter> {
+        match bucket {
+            Bucket::Attest => self.attest.as_ref(),
+            Bucket::Csr => self.sign.as_ref().map(|sign| &sign.csr),
+            Bucket::Jwt => self.sign.as_ref().map(|sign| &sign.jwt),
+            Bucket::Status => Some(&self.status),
+            Bucket::Publish => Some(&self.publish),
+        }
+    }
+
     /// Takes `count` tokens for `caller`, waiting until they are there.
     ///
     /// # Errors
@@ -82,14 +97,7 @@ impl Limits {
     ///
     /// Dropping the future while it waits gives the tokens back.
     pub(crate) async fn take(&self, bucket: Bucket, caller: &Caller, count: usize) -> Result<(), LimitError> {
-        let limiter = match bucket {
-            Bucket::Attest => self.attest.as_ref(),
-            Bucket::Csr => self.sign.as_ref().map(|sign| &sign.csr),
-            Bucket::Jwt => self.sign.as_ref().map(|sign| &sign.jwt),
-            Bucket::Status => Some(&self.status),
-            Bucket::Publish => Some(&self.publish),
-        };
-        match (limiter, caller.ip()) {
+        match (self.limiter(bucket), caller.ip()) {
             (Some(limiter), Some(ip)) => limiter.take(ip, count).await,
             _ => Ok(()),
         }

@@ -32,6 +32,11 @@ impl TrustDomainService {
         &self,
         request: &pb::ListFederationRelationshipsRequest,
     ) -> Result<pb::ListFederationRelationshipsResponse, Status> {
+        let _counted = self
+            .context
+            .registry
+            .telemetry()
+            .counted("datastore.federation_relationship.list");
         let page = Page::new(request.page_size, &request.page_token)
             .map_err(|bad| fault(Code::Internal, "failed to list federation relationships", bad))?;
         let (found, next_page_token) = {
@@ -57,6 +62,11 @@ impl TrustDomainService {
         &self,
         request: &pb::GetFederationRelationshipRequest,
     ) -> Result<types::FederationRelationship, Status> {
+        let _counted = self
+            .context
+            .registry
+            .telemetry()
+            .counted("datastore.federation_relationship.fetch");
         let domain = TrustDomain::parse_lenient(&request.trust_domain)
             .map_err(|fault| invalid("failed to parse trust domain", fault))?;
         let (held, bundle) = {

@@ -119,6 +119,7 @@ impl Plan {
             node_pruning: config.registry.node_pruning,
             x509pop: config.x509pop,
             health: config.health_checks,
+            telemetry: config.telemetry,
             operations: config.operations,
         })
     }

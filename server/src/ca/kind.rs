@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use credence_crypto::jwt::JwtKey;
@@ -9,9 +10,10 @@ use credence_crypto::x509::{Certificate, X509Ca};
 use credence_crypto::{KeyType, Signer, hex};
 use credence_identity::rotation::Lifetime;
 use credence_identity::{Bundle, JwtAuthority, Timestamp, X509Authority};
+use credence_runtime::telemetry::Telemetry;
 
 use super::journal::{Journal, JournalEntry};
-use super::{AuthorityError, AuthorityKind, BACKDATE, Issuers, Settings};
+use super::{AuthorityError, AuthorityKind, BACKDATE, Context, Issuers, Settings};
 
 /// An authority with the key that it signs with.
 pub(crate) struct Held<S> {
@@ -49,6 +51,8 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     type Signer: Send + Sync + 'static;
     /// What SPIRE's log calls an authority of this kind.
     const NOUN: &'static str;
+    /// The kind's word in SPIRE's metrics.
+    const METRIC: &'static str;
     /// The key manager's name of a slot's key is this, a dash, and the name of the slot, as SPIRE's.
     const KEY_PREFIX: &'static str;
     /// Which kind it is.
@@ -70,6 +74,12 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     fn flags<'a>(bundle: &'a mut Bundle, id: &str) -> Vec<&'a mut bool>;
     /// Drops the authorities with this id.
     fn withdraw(bundle: &mut Bundle, id: &str);
+    /// Counts that an authority was activated.
+    fn count_activation(telemetry: &Telemetry) {
+        telemetry.count(&format!("manager.{}.activate", Self::METRIC), 1);
+    }
+    /// Shows when the active authority ends, where SPIRE does.
+    fn show_expiry(_: &Context, _: Timestamp) {}
     /// Where the active authority is handed to those who sign.
     fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<Self::Signer>>;
 }
@@ -82,6 +92,7 @@ impl Kind for X509 {
     type Signer = X509Ca;
     const KIND: AuthorityKind = AuthorityKind::X509;
     const NOUN: &'static str = "X509 CA";
+    const METRIC: &'static str = "x509_ca";
     const KEY_PREFIX: &'static str = "x509-CA";
 
     fn key_type(settings: &Settings) -> KeyType {
@@ -153,6 +164,22 @@ impl Kind for X509 {
             .retain(|authority| !is_x509(&authority.der, id));
     }
 
+    // SPIRE's word for this one alone is longer.
+    fn count_activation(telemetry: &Telemetry) {
+        telemetry.count("ca.manager.x509_ca.activate", 1);
+    }
+
+    fn show_expiry(context: &Context, end: Timestamp) {
+        let labels = &[("trust_domain_id", context.settings.trust_domain.as_str())];
+        let (seconds, left) = (
+            Duration::from_secs(end.unix_seconds().max(0).unsigned_abs()),
+            context.clock.now().until(end),
+        );
+        let measured = &context.issuers.measured;
+        measured.gauge_with("manager.x509_ca.rotate.expiration", seconds.as_secs_f64(), labels);
+        measured.gauge_with("manager.x509_ca.rotate.ttl", left.as_secs_f64(), labels);
+    }
+
     fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<X509Ca>> {
         &issuers.x509
     }
@@ -166,6 +193,7 @@ impl Kind for Jwt {
     type Signer = JwtKey;
     const KIND: AuthorityKind = AuthorityKind::Jwt;
     const NOUN: &'static str = "JWT key";
+    const METRIC: &'static str = "jwt_key";
     const KEY_PREFIX: &'static str = "JWT-Signer";
 
     fn key_type(settings: &Settings) -> KeyType {

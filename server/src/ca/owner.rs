@@ -113,6 +113,8 @@ impl Owner {
     }
 
     async fn prune(&self) {
+        let measured = &self.context.issuers.measured;
+        let _pruning = measured.counted("ca.manager.bundle.prune");
         let now = self.context.clock.now();
         match self
             .context
@@ -122,11 +124,14 @@ impl Owner {
             .map_err(refused_or_failed)
         {
             Ok(0) => {}
-            Ok(count) => tracing::info!(
-                subsystem_name = "ca_manager",
-                count,
-                "Expired authorities pruned from the bundle"
-            ),
+            Ok(count) => {
+                measured.count("ca.manager.bundle.pruned", 1);
+                tracing::info!(
+                    subsystem_name = "ca_manager",
+                    count,
+                    "Expired authorities pruned from the bundle"
+                );
+            }
             Err(error) => {
                 let error = &error as &(dyn std::error::Error + 'static);
                 tracing::error!(

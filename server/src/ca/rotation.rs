@@ -74,7 +74,14 @@ impl<K: Kind> Rotation<K> {
         for _ in 0..2 {
             match self.slots.tick(context.clock.now()) {
                 Action::None => break,
-                Action::PrepareNext => self.prepare(context).await?,
+                Action::PrepareNext => {
+                    let key = format!("ca.manager.{}.prepare", K::METRIC);
+                    context
+                        .issuers
+                        .measured
+                        .watch(&key, self.prepare(context))
+                        .await?;
+                }
                 Action::ActivateNext => self.activate(context).await?,
             }
         }
@@ -140,6 +147,7 @@ impl<K: Kind> Rotation<K> {
         // It was prepared a moment ago, and nobody else has these slots.
         if self.slots.activate().is_ok() {
             self.hand_out(context);
+            K::count_activation(&context.issuers.measured);
             log::<K>("activated", slot, &held);
             if K::KIND == AuthorityKind::X509 {
                 tracing::debug!(
@@ -156,6 +164,7 @@ impl<K: Kind> Rotation<K> {
     fn hand_out(&self, context: &Context) {
         if let Some(active) = self.slots.active() {
             K::issuer(&context.issuers).store(Some(Arc::clone(active)));
+            K::show_expiry(context, active.not_after);
             context.issuers.activated.notify_one();
         }
     }

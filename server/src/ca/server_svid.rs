@@ -58,7 +58,8 @@ pub(super) async fn run(
                 );
             }
         }
-        let issued = issue(&authority.signing()).await;
+        let (signing, measured) = (authority.signing(), &authority.issuers.measured);
+        let issued = measured.watch("svid.rotate", issue(&signing)).await;
         failed = issued.is_err();
         renewal = match issued {
             Ok(svid) => {

@@ -226,6 +226,7 @@ impl Signing<'_> {
             not_before: now - BACKDATE,
             not_after: now + leaf.ttl,
         })?;
+        self.issuers.measured.count("server_ca.sign.x509_svid", 1);
         tracing::debug!(subsystem_name = "ca", spiffe_id = %svid.id, expiration = %svid.not_after, "Signed X509 SVID");
         Ok(svid)
     }
@@ -251,6 +252,7 @@ impl Signing<'_> {
             jti: jti.as_deref(),
         };
         let signed = jwt::sign_svid(&active.signer, &claims)?;
+        self.issuers.measured.count("server_ca.sign.jwt_svid", 1);
         tracing::debug!(subsystem_name = "ca", spiffe_id = %id, expiration = %signed.expires_at, "Signed JWT SVID");
         Ok(signed)
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use credence_identity::Entry;
 use credence_runtime::clock::Clock;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::affected::Affected;
 use super::ahead::Ahead;
-use super::{Shared, State, chain};
+use super::{Shared, State, chain, metrics};
 use crate::store::{Change, Store, StoreError};
 
 /// How often a store that failed is tried again.
@@ -114,7 +114,15 @@ impl<S: Store> Owner<S> {
             Group::settle(settles, &Ok(()));
             return Ok(());
         }
+        let measured = &self.shared.measured;
+        let operations = measured
+            .is_on()
+            .then(|| metrics::operations(&self.shared.read(), &changes));
+        let began = Instant::now();
         let outcome = self.store.commit(at, &changes, self.clock.now()).await.map(drop);
+        for operation in operations.into_iter().flatten() {
+            measured.called(operation, began.elapsed(), outcome.is_ok());
+        }
         match &outcome {
             Ok(()) => {
                 self.recovered();
@@ -149,6 +157,11 @@ impl<S: Store> Owner<S> {
 
     /// Applies what was committed and tells whom it concerns.
     fn apply(&self, changes: Vec<Change>) {
+        let _reload = self.shared.measured.counted("entry.cache.reload");
+        if self.shared.measured.is_on() {
+            let deleted = metrics::float(metrics::deleted(&changes));
+            self.shared.measured.gauge("entry.deleted", deleted);
+        }
         let mut affected = Affected::default();
         let put: Vec<_> = changes
             .iter()

@@ -96,6 +96,12 @@ fn tell(registry: &Registry, from: Timestamp, to: Timestamp) {
 }
 
 async fn prune_expired(registry: &Registry, clock: &Arc<dyn Clock>) {
+    let _pruning = [
+        "registration_entry.manager.prune",
+        "datastore.registration_entry.prune",
+        "datastore.join_token.prune",
+    ]
+    .map(|key| registry.telemetry().counted(key));
     loop {
         let now = clock.now();
         let decide = move |state: &State| {
@@ -117,6 +123,8 @@ async fn prune_expired(registry: &Registry, clock: &Arc<dyn Clock>) {
 }
 
 async fn prune_nodes(registry: &Registry, pruning: NodePruning, now: Timestamp) {
+    let _pruning =
+        ["node.manager.prune", "datastore.node.prune"].map(|key| registry.telemetry().counted(key));
     let decide = move |state: &State| {
         let doomed = state.nodes().filter(|(_, node)| {
             !node.is_banned()

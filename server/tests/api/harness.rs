@@ -22,6 +22,7 @@ use credence_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use credence_proto::spire::api::types;
 use credence_proto::spire::api::types::permission_denied_details::Reason;
 use credence_runtime::clock::ManualClock;
+use credence_runtime::config::TelemetryConfig;
 use credence_runtime::grpc::{connect_tls, connect_unix, status};
 use credence_runtime::log::{LogOptions, layer_writing_to};
 use credence_runtime::supervisor::Supervisor;
@@ -76,6 +77,7 @@ impl Lab {
             node_pruning: None,
             x509pop: None,
             health: None,
+            telemetry: TelemetryConfig::default(),
             operations: Operations::default(),
         };
         change(&mut plan);
@@ -106,20 +108,29 @@ impl Lab {
     }
 
     async fn tls(&self, own: Option<watch::Receiver<Arc<X509SvidKey>>>) -> Channel {
+        let config = self.tls_config(own).await;
+        connect_tls("127.0.0.1", self.bound.tcp.port(), config)
+            .await
+            .unwrap()
+    }
+
+    /// TLS as a caller with that SVID has it.
+    pub(crate) async fn client_config(&self, own: Option<Arc<X509SvidKey>>) -> Arc<rustls::ClientConfig> {
+        self.tls_config(own.map(|own| watch::channel(own).1)).await
+    }
+
+    async fn tls_config(&self, own: Option<watch::Receiver<Arc<X509SvidKey>>>) -> Arc<rustls::ClientConfig> {
         let bundle = Arc::new(self.bundle().await);
         let lookup =
             Arc::new(move |name: &TrustDomain| (*name == bundle.trust_domain).then(|| bundle.clone()));
-        let config = client_config(
+        client_config(
             own,
             id("/spire/server"),
             lookup,
             self.clock.clone(),
             KeyExchange::Any,
         )
-        .unwrap();
-        connect_tls("127.0.0.1", self.bound.tcp.port(), config)
-            .await
-            .unwrap()
+        .unwrap()
     }
 
     /// The trust bundle, by the socket.

@@ -23,5 +23,6 @@ mod operations;
 mod push;
 mod robust;
 mod svid;
+mod telemetry;
 mod tls;
 mod trustdomain;

@@ -8,8 +8,8 @@ use credence_proto::spire::api::server::agent::v1::{
 use credence_proto::spire::api::types::AttestationData;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
+use super::Channel;
 use super::convert;
 use super::error::CallError;
 use crate::attestor::node::{NodeAttestor, NodeAttestorError};

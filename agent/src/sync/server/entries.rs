@@ -11,8 +11,8 @@ use credence_proto::spire::api::types::EntryMask;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
+use super::Channel;
 use super::convert;
 use super::error::CallError;
 use crate::cache::{CacheUpdate, EntryVersion};

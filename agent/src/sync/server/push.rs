@@ -12,12 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
-use super::Server;
 use super::convert;
 use super::entries::ACTION;
 use super::error::CallError;
+use super::{Channel, Server};
 use crate::cache::{CacheUpdate, EntryVersion};
 
 /// Bodies that may be asked for at once.

@@ -12,6 +12,7 @@ use credence_proto::spire::api::server::entry::v1 as entry_pb;
 use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::types;
 use credence_runtime::clock::ManualClock;
+use credence_runtime::config::TelemetryConfig;
 use credence_runtime::grpc::connect_unix_lazy;
 use credence_runtime::log::{LogOptions, layer_writing_to};
 use credence_runtime::tls::KeyExchange;
@@ -34,6 +35,7 @@ pub(super) struct Lab {
     pub(super) port: u16,
     keys: Arc<dyn ServerKeys>,
     x509pop: Option<X509PopConfig>,
+    telemetry: TelemetryConfig,
     running: Option<Supervisor>,
 }
 
@@ -43,12 +45,21 @@ impl Lab {
     }
 
     pub(super) async fn with(x509pop: Option<X509PopConfig>) -> Self {
+        Self::set_up(x509pop, TelemetryConfig::default()).await
+    }
+
+    pub(super) async fn measured(telemetry: TelemetryConfig) -> Self {
+        Self::set_up(None, telemetry).await
+    }
+
+    async fn set_up(x509pop: Option<X509PopConfig>, telemetry: TelemetryConfig) -> Self {
         let mut lab = Self {
             clock: Arc::new(ManualClock::new(START)),
             folder: tempfile::tempdir().unwrap(),
             port: 0,
             keys: Arc::new(MemoryKeyManager::default()),
             x509pop,
+            telemetry,
             running: None,
         };
         lab.start().await;
@@ -73,6 +84,7 @@ impl Lab {
             node_pruning: None,
             x509pop: self.x509pop.clone(),
             health: None,
+            telemetry: self.telemetry.clone(),
             operations: Operations::default(),
         };
         let (_, log) = layer_writing_to(&LogOptions::default(), Box::new(io::sink()));

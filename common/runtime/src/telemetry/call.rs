@@ -7,13 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use opentelemetry::Context;
-use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceContextExt, Tracer};
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::Shared;
+use super::propagation::caller_context;
 use super::recorder::{Family, Kind};
 
 /// The word that is added to a key for how long the calls took.
@@ -27,7 +28,7 @@ pub struct CallCounter {
 
 struct Counted {
     shared: Arc<Shared>,
-    span: Cow<'static, str>,
+    span: Arc<str>,
     kind: SpanKind,
     /// None if it isn't let out.
     calls: Option<Arc<Family>>,
@@ -62,24 +63,22 @@ struct Running {
     span: Option<Context>,
 }
 
+impl Parent {
+    /// What a caller says in its headers, believed or not.
+    pub fn of_caller(headers: &HeaderMap, believed: bool) -> Self {
+        match caller_context(headers) {
+            Some(context) if believed => Self::Caller(context),
+            Some(context) => Self::Stranger(context.span().span_context().clone()),
+            None => Self::Nobody,
+        }
+    }
+}
+
 impl CallCounter {
     pub(super) fn new(shared: &Arc<Shared>, key: &str, span: &str, kind: SpanKind) -> Self {
         let counted = Counted {
             calls: shared.recorder.family(Kind::Counter, key),
             elapsed: shared.recorder.family(Kind::Sample, &format!("{key}.{ELAPSED}")),
-            span: span.to_owned().into(),
-            kind,
-            shared: shared.clone(),
-        };
-        Self {
-            counted: Some(Arc::new(counted)),
-        }
-    }
-
-    pub(super) fn span_only(shared: &Arc<Shared>, span: &'static str, kind: SpanKind) -> Self {
-        let counted = Counted {
-            calls: None,
-            elapsed: None,
             span: span.into(),
             kind,
             shared: shared.clone(),
@@ -110,7 +109,7 @@ impl Counted {
     fn span(&self, parent: Parent) -> Option<Context> {
         let tracer = self.shared.tracer.as_ref()?;
         let builder = tracer
-            .span_builder(self.span.clone())
+            .span_builder(self.span.to_string())
             .with_kind(self.kind.clone());
         let (builder, parent) = match parent {
             Parent::Current => (builder, Context::current()),
@@ -134,10 +133,9 @@ impl Call {
 
     /// Runs a future within the call, so that what it calls hangs on this call's span.
     pub async fn run<F: Future>(&self, work: F) -> F::Output {
-        match self.context() {
-            Some(context) => work.with_context(context.clone()).await,
-            None => work.await,
-        }
+        let mut work = std::pin::pin!(work);
+        // Not by an adapter of the library, of which there would have to be two kinds, each as large as the work.
+        std::future::poll_fn(|cx| self.enter(|| work.as_mut().poll(cx))).await
     }
 
     /// Runs a piece of work within the call.

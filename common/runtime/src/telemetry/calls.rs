@@ -18,7 +18,6 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::propagation::caller_span;
 use super::{Call, CallCounter, Parent, Telemetry};
 
 /// SPIRE's names for services whose own are long. The first that fits counts.
@@ -94,19 +93,20 @@ impl RpcCalls {
         }
     }
 
-    /// Begins a call of this path.
-    pub fn start(&self, path: &str, parent: Parent) -> RpcCall {
-        let Some(method) = self.by_path.get(path) else {
+    /// Begins the call of a request. What it says of its caller's trace is gone on with if the caller is `believed`, and
+    /// else referred to.
+    pub fn start<B>(&self, request: &Request<B>, believed: bool) -> RpcCall {
+        if self.by_path.is_empty() {
+            return RpcCall::default();
+        }
+        let Some(method) = self.by_path.get(request.uri().path()) else {
             return RpcCall::default();
         };
-        let call = method.calls.start_in(parent);
+        let call = method
+            .calls
+            .start_in(Parent::of_caller(request.headers(), believed));
         let connection = method.connections.clone().map(Connection::open);
         RpcCall { call, connection }
-    }
-
-    /// Whether nothing is counted.
-    pub fn is_empty(&self) -> bool {
-        self.by_path.is_empty()
     }
 }
 
@@ -244,11 +244,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if self.calls.is_empty() {
+        if self.calls.by_path.is_empty() {
             return Either::Left(self.inner.call(request));
         }
-        let parent = caller_span(request.headers()).map_or(Parent::Nobody, Parent::Stranger);
-        let call = self.calls.start(request.uri().path(), parent);
+        let call = self.calls.start(&request, false);
         let answering = self.inner.call(request);
         Either::Right(
             async move {
@@ -260,8 +259,17 @@ where
     }
 }
 
-/// The key of a method: `rpc`, the service's words and the method, each as SPIRE writes it.
+/// The key under which the waits for a rate limit of this method count.
+pub fn rate_limit_key(service: &str, method: &str) -> String {
+    format!("rateLimit.{}", words(service, method))
+}
+
 fn metric_key(service: &str, method: &str) -> String {
+    format!("rpc.{}", words(service, method))
+}
+
+/// The service's words and the method, each as SPIRE writes it.
+fn words(service: &str, method: &str) -> String {
     let mut short = service.to_owned();
     for (long, name) in SHORT {
         if let Some(rest) = service.strip_prefix(long) {
@@ -275,10 +283,7 @@ fn metric_key(service: &str, method: &str) -> String {
         method => method,
     };
     let words = short.split('.').chain([method]).map(snake);
-    std::iter::once("rpc".to_owned())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(".")
+    words.collect::<Vec<_>>().join(".")
 }
 
 /// PascalCase as SPIRE turns it into snake_case: an underscore before a capital beside a small letter, so that

@@ -7,20 +7,16 @@ use std::task::{Context as Task, Poll};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tower::Service;
 
 /// The span that a caller says it is in, for callers who may be believed.
-pub fn caller_context(headers: &HeaderMap) -> Option<Context> {
+pub(super) fn caller_context(headers: &HeaderMap) -> Option<Context> {
     // Most calls have none: nothing is made for them.
     headers.get("traceparent")?;
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming(headers));
     context.has_active_span().then_some(context)
-}
-
-pub(super) fn caller_span(headers: &HeaderMap) -> Option<SpanContext> {
-    caller_context(headers).map(|context| context.span().span_context().clone())
 }
 
 /// A way to a server that takes the span of each call along.
@@ -84,7 +80,8 @@ mod tests {
             HeaderMap::from_iter([("traceparent".parse().unwrap(), HeaderValue::from_static(text))])
         };
         let sound = headers("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let span = caller_span(&sound).unwrap();
+        let context = caller_context(&sound).unwrap();
+        let span = context.span().span_context().clone();
         assert_eq!(span.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(span.is_remote());
         for broken in [
@@ -94,8 +91,8 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-zz-00f067aa0ba902b7-01",
         ] {
-            assert!(caller_span(&headers(broken)).is_none(), "{broken}");
+            assert!(caller_context(&headers(broken)).is_none(), "{broken}");
         }
-        assert!(caller_span(&HeaderMap::new()).is_none());
+        assert!(caller_context(&HeaderMap::new()).is_none());
     }
 }

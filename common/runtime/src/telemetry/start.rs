@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::TelemetryConfig;
 use crate::log::LogHandle;
 use crate::supervisor::Supervisor;
+use crate::tls::KeyExchange;
 
 /// Whom the measurements are about.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,8 @@ pub struct Subject<'a> {
     pub version: &'a str,
     /// Its trust domain.
     pub trust_domain: &'a TrustDomain,
+    /// How it agrees on keys with readers of the page for Prometheus.
+    pub key_exchange: KeyExchange,
 }
 
 /// Why nothing can be measured as configured.
@@ -110,7 +113,7 @@ impl Telemetry {
             otlp.finish_with(supervisor);
         }
         let address = match &config.prometheus {
-            Some(page) => prometheus::serve(page, &shared, clock, supervisor).await?,
+            Some(page) => prometheus::serve(page, subject.key_exchange, &shared, clock, supervisor).await?,
             None => None,
         };
         let started = [

@@ -7,12 +7,11 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::own::OwnCertificate;
 use super::verify::AnyMember;
-use super::{TlsError, provider};
+use super::{KeyExchange, TlsError, provider};
 use crate::clock::Clock;
 use crate::config::{PrometheusTls, TlsCertificate, TlsReaders};
 use crate::telemetry::Identity;
@@ -55,11 +54,12 @@ pub enum PageTlsError {
 /// [`PageTlsError`].
 pub fn page_config(
     wanted: &PrometheusTls,
+    key_exchange: KeyExchange,
     identity: Option<&Identity>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, PageTlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+    let builder = ServerConfig::builder_with_provider(key_exchange.provider())
+        .with_protocol_versions(key_exchange.versions())
         .map_err(TlsError::Configuration)?;
     let builder = match &wanted.readers {
         TlsReaders::Anyone => builder.with_no_client_auth(),

@@ -40,17 +40,13 @@ pub(super) async fn attest(
     call: &Call,
     mut requests: Requests,
 ) -> Result<Answers, Status> {
-    context
-        .limits
-        .take(Bucket::Attest, call.caller(), 1)
-        .await
-        .map_err(|limit| {
-            fault(
-                Code::ResourceExhausted,
-                "rejecting request due to attest agent rate limiting",
-                limit,
-            )
-        })?;
+    context.limit(Bucket::Attest, call, 1).await.map_err(|limit| {
+        fault(
+            Code::ResourceExhausted,
+            "rejecting request due to attest agent rate limiting",
+            limit,
+        )
+    })?;
     let first = receive(&mut requests, "failed to receive request from stream").await?;
     let params = match first.step {
         Some(Asked::Params(params)) => params,

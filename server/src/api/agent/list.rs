@@ -27,6 +27,7 @@ pub(super) fn count(
     context: &Context,
     request: pb::CountAgentsRequest,
 ) -> Result<pb::CountAgentsResponse, Status> {
+    let _counted = context.registry.telemetry().counted("datastore.node.count");
     let asked = request.filter.unwrap_or_default();
     let asked = pb::list_agents_request::Filter {
         by_attestation_type: asked.by_attestation_type,
@@ -51,6 +52,7 @@ pub(super) fn list(
     context: &Context,
     request: pb::ListAgentsRequest,
 ) -> Result<pb::ListAgentsResponse, Status> {
+    let _counted = context.registry.telemetry().counted("datastore.node.list");
     const WHAT: &str = "failed to list agents";
     let filter = Filter::from_proto(request.filter.unwrap_or_default(), WHAT)?;
     let page =
@@ -71,6 +73,7 @@ pub(super) fn list(
 }
 
 pub(super) fn get(context: &Context, request: &pb::GetAgentRequest) -> Result<types::Agent, Status> {
+    let _counted = context.registry.telemetry().counted("datastore.node.fetch");
     let id = agent_id_from_proto(&context.trust_domain, request.id.as_ref())
         .map_err(|fault| invalid("invalid agent ID", fault))?;
     let found = context.registry.read().node(&id).cloned();

@@ -23,17 +23,13 @@ pub(super) async fn renew(
     call: &Call,
     request: &pb::RenewAgentRequest,
 ) -> Result<pb::RenewAgentResponse, Status> {
-    context
-        .limits
-        .take(Bucket::Csr, call.caller(), 1)
-        .await
-        .map_err(|limit| {
-            fault(
-                Code::ResourceExhausted,
-                "rejecting request due to renew agent rate limiting",
-                limit,
-            )
-        })?;
+    context.limit(Bucket::Csr, call, 1).await.map_err(|limit| {
+        fault(
+            Code::ResourceExhausted,
+            "rejecting request due to renew agent rate limiting",
+            limit,
+        )
+    })?;
     let id = call.agent()?;
     let node = context.registry.read().node(id).cloned();
     let node = node.ok_or_else(|| Status::not_found("agent not found"))?;
@@ -79,17 +75,13 @@ pub(super) async fn post_status(
     call: &Call,
     request: &pb::PostStatusRequest,
 ) -> Result<pb::PostStatusResponse, Status> {
-    context
-        .limits
-        .take(Bucket::Status, call.caller(), 1)
-        .await
-        .map_err(|limit| {
-            fault(
-                Code::ResourceExhausted,
-                "rejecting request due to post status rate limiting",
-                limit,
-            )
-        })?;
+    context.limit(Bucket::Status, call, 1).await.map_err(|limit| {
+        fault(
+            Code::ResourceExhausted,
+            "rejecting request due to post status rate limiting",
+            limit,
+        )
+    })?;
     let version = request.agent_version.clone();
     if version.len() > MAX_VERSION {
         return Err(Status::invalid_argument(format!(

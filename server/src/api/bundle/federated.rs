@@ -23,6 +23,7 @@ pub(super) fn list(
     context: &Context,
     request: &pb::ListFederatedBundlesRequest,
 ) -> Result<pb::ListFederatedBundlesResponse, Status> {
+    let _counted = context.registry.telemetry().counted("datastore.bundle.list");
     let page = Page::new(request.page_size, &request.page_token)
         .map_err(|bad| fault(Code::Internal, "failed to list bundles", bad))?;
     let (found, next_page_token) = {
@@ -44,6 +45,7 @@ pub(super) fn get(
     context: &Context,
     request: &pb::GetFederatedBundleRequest,
 ) -> Result<types::Bundle, Status> {
+    let _counted = context.registry.telemetry().counted("datastore.bundle.fetch");
     let domain = foreign(
         context,
         &request.trust_domain,

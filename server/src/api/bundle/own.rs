@@ -45,14 +45,10 @@ pub(super) async fn publish_jwt(
     call: &Call,
     request: pb::PublishJwtAuthorityRequest,
 ) -> Result<pb::PublishJwtAuthorityResponse, Status> {
-    context
-        .limits
-        .take(Bucket::Publish, call.caller(), 1)
-        .await
-        .map_err(|limit| {
-            let what = "rejecting request due to key publishing rate limiting";
-            fault(Code::ResourceExhausted, what, limit)
-        })?;
+    context.limit(Bucket::Publish, call, 1).await.map_err(|limit| {
+        let what = "rejecting request due to key publishing rate limiting";
+        fault(Code::ResourceExhausted, what, limit)
+    })?;
     let key = request
         .jwt_authority
         .ok_or_else(|| Status::invalid_argument("missing JWT authority"))?;

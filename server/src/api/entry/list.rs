@@ -21,6 +21,10 @@ pub(super) fn count(
     context: &Context,
     request: pb::CountEntriesRequest,
 ) -> Result<pb::CountEntriesResponse, Status> {
+    let _counted = context
+        .registry
+        .telemetry()
+        .counted("datastore.registration_entry.count");
     let Some(asked) = request.filter else {
         let all = context.registry.read().entry_count();
         return Ok(pb::CountEntriesResponse {
@@ -49,6 +53,10 @@ pub(super) fn list(
     context: &Context,
     request: pb::ListEntriesRequest,
 ) -> Result<pb::ListEntriesResponse, Status> {
+    let _counted = context
+        .registry
+        .telemetry()
+        .counted("datastore.registration_entry.list");
     const WHAT: &str = "failed to list entries";
     let filter = Filter::from_proto(&context.trust_domain, request.filter.unwrap_or_default(), WHAT)?;
     let page =
@@ -73,6 +81,10 @@ pub(super) fn list(
 }
 
 pub(super) fn get(context: &Context, request: &pb::GetEntryRequest) -> Result<types::Entry, Status> {
+    let _counted = context
+        .registry
+        .telemetry()
+        .counted("datastore.registration_entry.fetch");
     if request.id.is_empty() {
         return Err(Status::invalid_argument("missing ID"));
     }

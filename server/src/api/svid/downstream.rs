@@ -15,14 +15,10 @@ pub(super) async fn x509_ca(
     call: &Call,
     request: pb::NewDownstreamX509caRequest,
 ) -> Result<pb::NewDownstreamX509caResponse, Status> {
-    context
-        .limits
-        .take(Bucket::Csr, call.caller(), 1)
-        .await
-        .map_err(|limit| {
-            let what = "rejecting request due to downstream CA signing rate limit";
-            fault(Code::ResourceExhausted, what, limit)
-        })?;
+    context.limit(Bucket::Csr, call, 1).await.map_err(|limit| {
+        let what = "rejecting request due to downstream CA signing rate limit";
+        fault(Code::ResourceExhausted, what, limit)
+    })?;
     let csr = VerifiedCsr::from_der(&request.csr).map_err(|fault| match fault {
         CsrError::Signature(_) => invalid("invalid CSR signature", fault),
         _ => invalid("malformed CSR", fault),

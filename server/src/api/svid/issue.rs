@@ -33,8 +33,7 @@ pub(super) async fn x509_batch(
         return Err(Status::invalid_argument("missing parameters"));
     }
     context
-        .limits
-        .take(Bucket::Csr, call.caller(), request.params.len())
+        .limit(Bucket::Csr, call, request.params.len())
         .await
         .map_err(|limit| {
             fault(
@@ -144,17 +143,13 @@ pub(super) async fn jwt(
     request: pb::NewJwtsvidRequest,
 ) -> Result<pb::NewJwtsvidResponse, Status> {
     super::mint::check_jwt_enabled(context)?;
-    context
-        .limits
-        .take(Bucket::Jwt, call.caller(), 1)
-        .await
-        .map_err(|limit| {
-            fault(
-                Code::ResourceExhausted,
-                "rejecting request due to JWT signing request rate limiting",
-                limit,
-            )
-        })?;
+    context.limit(Bucket::Jwt, call, 1).await.map_err(|limit| {
+        fault(
+            Code::ResourceExhausted,
+            "rejecting request due to JWT signing request rate limiting",
+            limit,
+        )
+    })?;
     let agent = call.agent()?;
     let id = EntryId::parse(&request.entry_id).ok();
     let entry = id.and_then(|id| {

@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::PrometheusConfig;
 use crate::supervisor::Supervisor;
 use crate::telemetry::Shared;
-use crate::tls::{BundleLookup, PageTlsError, page_config};
+use crate::tls::{BundleLookup, KeyExchange, PageTlsError, page_config};
 
 /// Readers at a time.
 const MOST: usize = 64;
@@ -65,6 +65,7 @@ pub enum PrometheusError {
 /// [`PrometheusError`].
 pub(in crate::telemetry) async fn serve(
     config: &PrometheusConfig,
+    key_exchange: KeyExchange,
     shared: &Arc<Shared>,
     clock: &Arc<dyn Clock>,
     supervisor: &Supervisor,
@@ -86,7 +87,7 @@ pub(in crate::telemetry) async fn serve(
     if let Some(wanted) = &config.tls
         && !config.needs_identity()
     {
-        tls = Some(page_config(wanted, None, clock)?);
+        tls = Some(page_config(wanted, key_exchange, None, clock)?);
     }
     let bound = async {
         let listener = TcpListener::bind((host.trim_start_matches('[').trim_end_matches(']'), port)).await?;
@@ -103,6 +104,7 @@ pub(in crate::telemetry) async fn serve(
     let page = Page {
         shared: shared.clone(),
         config: config.clone(),
+        key_exchange,
         clock: clock.clone(),
         tasks: supervisor.clone(),
     };
@@ -113,6 +115,7 @@ pub(in crate::telemetry) async fn serve(
 struct Page {
     shared: Arc<Shared>,
     config: PrometheusConfig,
+    key_exchange: KeyExchange,
     clock: Arc<dyn Clock>,
     tasks: Supervisor,
 }
@@ -133,7 +136,12 @@ impl Page {
                 else {
                     return Ok(());
                 };
-                Some(page_config(wanted, known.as_ref(), &self.clock)?)
+                Some(page_config(
+                    wanted,
+                    self.key_exchange,
+                    known.as_ref(),
+                    &self.clock,
+                )?)
             }
             (_, tls) => tls,
         };
