@@ -122,7 +122,7 @@ impl TraceService for Collector {
             let spans = spans.map(|span| (service.clone(), span));
             self.seen.lock().unwrap().spans.extend(spans);
         }
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 
@@ -140,7 +140,7 @@ impl MetricsService for Collector {
                 .metrics
                 .extend(metrics.map(|metric| metric.name));
         }
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 
@@ -154,6 +154,6 @@ impl LogsService for Collector {
             let logs = part.scope_logs.into_iter().flat_map(|scope| scope.log_records);
             self.seen.lock().unwrap().logs.extend(logs);
         }
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
