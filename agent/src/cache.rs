@@ -103,6 +103,7 @@ impl Cache {
     /// Measures what it does from now on.
     pub fn measure_by(&self, telemetry: &Telemetry) {
         self.shared.measured.by(telemetry);
+        self.lock().telemetry = telemetry.clone();
         self.show_sizes();
     }
 
@@ -250,7 +251,7 @@ impl Cache {
         }
         let distrusted = self.lock().apply(update);
         if let Some(distrusted) = distrusted {
-            self.jwt.distrust(distrusted);
+            self.count_distrusted(distrusted);
         }
         self.shared.work.notify_one();
     }

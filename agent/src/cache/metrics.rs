@@ -1,5 +1,6 @@
 //! What the cache's work is called in SPIRE's metrics.
 
+use super::distrust::Distrusted;
 use super::shelf::EntryVersion;
 use super::{Cache, CacheUpdate, Wanted};
 
@@ -46,6 +47,20 @@ impl Cache {
             telemetry.count(counter, u64::try_from(count).unwrap_or(u64::MAX));
             telemetry.gauge(gauge, float(count));
         }
+    }
+
+    /// Drops the tokens of authorities that aren't to be relied on any more, and counts them.
+    pub(super) fn count_distrusted(&self, distrusted: Distrusted) {
+        let telemetry = self.telemetry();
+        if distrusted.newly_tainted.is_empty() || !telemetry.is_on() {
+            return self.jwt.distrust(distrusted);
+        }
+        let counted = telemetry.counted("cache_manager.workload.process_tainted_jwt_svids");
+        let before = self.jwt.len();
+        self.jwt.distrust(distrusted);
+        drop(counted);
+        let dropped = before.saturating_sub(self.jwt.len());
+        telemetry.sample("cache_manager.tainted_jwt_svids.workload", float(dropped));
     }
 
     /// Counts what is about to be asked for.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain};
+use credence_runtime::telemetry::Telemetry;
 
 use super::distrust::{Distrusted, Waiting, hex_list};
 use super::entries::Entries;
@@ -32,6 +33,7 @@ pub(crate) struct State {
     pub(crate) subscribers: Subscribers,
     /// X.509 authorities whose SVIDs are replaced, and the SVIDs that wait for that.
     distrusted: Distrusted,
+    pub(crate) telemetry: Telemetry,
     waiting: Waiting,
 }
 
@@ -63,6 +65,7 @@ impl State {
             svids: Shelf::new(x509_svid_limit),
             subscribers: Subscribers::default(),
             distrusted: Distrusted::default(),
+            telemetry: Telemetry::default(),
             waiting: Waiting::default(),
         }
     }
@@ -243,7 +246,10 @@ impl State {
         if batch.is_empty() {
             return;
         }
-        let mut tainted = 0;
+        let _counted = self
+            .telemetry
+            .counted("cache_manager.workload.process_tainted_x509_svids");
+        let mut tainted = 0_u32;
         for id in &batch {
             let svid = self.svids.get(id).map(Kept::document);
             // It may have been renewed while it waited.
@@ -252,6 +258,8 @@ impl State {
                 tainted += 1;
             }
         }
+        let key = "cache_manager.tainted_x509_svids.workload";
+        self.telemetry.sample(key, f64::from(tainted));
         tracing::info!(tainted_x509_svids = tainted, "Tainted X.509 SVIDs");
         match self.waiting.len() {
             0 => tracing::info!("Finished processing all tainted entries"),

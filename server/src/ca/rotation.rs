@@ -74,14 +74,7 @@ impl<K: Kind> Rotation<K> {
         for _ in 0..2 {
             match self.slots.tick(context.clock.now()) {
                 Action::None => break,
-                Action::PrepareNext => {
-                    let key = format!("ca.manager.{}.prepare", K::METRIC);
-                    context
-                        .issuers
-                        .measured
-                        .watch(&key, self.prepare(context))
-                        .await?;
-                }
+                Action::PrepareNext => self.prepare(context).await?,
                 Action::ActivateNext => self.activate(context).await?,
             }
         }
@@ -95,6 +88,12 @@ impl<K: Kind> Rotation<K> {
 
     /// Makes an authority in the next slot, and commits it to bundle and journal as one transaction.
     pub(super) async fn prepare(&mut self, context: &Context) -> Result<(), AuthorityError> {
+        let key = format!("ca.manager.{}.prepare", K::METRIC);
+        let measured = &context.issuers.measured;
+        measured.watch(&key, self.prepare_next(context)).await
+    }
+
+    async fn prepare_next(&mut self, context: &Context) -> Result<(), AuthorityError> {
         let slot = self.slots.next_name();
         let key = context
             .keys

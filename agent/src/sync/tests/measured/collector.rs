@@ -97,7 +97,8 @@ impl Collector {
             let body = record.body.as_ref().and_then(|body| body.value.as_ref());
             matches!(body, Some(Value::StringValue(text)) if text == message)
         };
-        seen.logs.iter().find(says).expect("logged").clone()
+        let found = seen.logs.iter().find(says);
+        found.unwrap_or_else(|| panic!("{message}: {:#?}", seen.logs)).clone()
     }
 }
 
