@@ -239,6 +239,9 @@ async fn one_trace_goes_from_the_workloads_call_to_the_signature() {
         ..LogOptions::default()
     };
     let (layer, log) = layer_writing_to(&options, Box::new(io::sink()));
+    // While a process has one subscriber only, tracing asks that of the thread which meets an event first: a test beside
+    // this one, with none, would switch the event off.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
     let mut agent = Whole::start(&lab, telemetry, log).await;
     agent.fetch_jwt().await;

@@ -98,7 +98,9 @@ impl Collector {
             matches!(body, Some(Value::StringValue(text)) if text == message)
         };
         let found = seen.logs.iter().find(says);
-        found.unwrap_or_else(|| panic!("{message}: {:#?}", seen.logs)).clone()
+        found
+            .unwrap_or_else(|| panic!("{message}: {:#?}", seen.logs))
+            .clone()
     }
 }
 
