@@ -10,6 +10,7 @@ mod clock;
 mod dev;
 mod endpoints;
 mod faults;
+mod federation;
 mod image;
 mod mtls;
 mod node_certificate;

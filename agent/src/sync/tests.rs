@@ -3,6 +3,7 @@
 mod edge;
 mod equivalence;
 mod fake;
+mod federation;
 mod lab;
 mod measured;
 mod simulated_year;

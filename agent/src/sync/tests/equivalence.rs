@@ -26,14 +26,14 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// A second cache on the identity of an agent, that is kept in step by polls alone.
-struct Poller {
-    synchroniser: Synchroniser,
+pub(super) struct Poller {
+    pub(super) synchroniser: Synchroniser,
     // An agent that is refused isn't this test's business.
     _refused: mpsc::Receiver<Refused>,
 }
 
 impl Poller {
-    fn of(agent: &Agent, lab: &Lab) -> Self {
+    pub(super) fn of(agent: &Agent, lab: &Lab) -> Self {
         let (bundle, own_bundle) = watch::channel(agent.synced.cache.bundle());
         let (refusals, refused) = mpsc::channel(1);
         let connector = Connector {
