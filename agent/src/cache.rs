@@ -46,6 +46,8 @@ pub struct CacheLimits {
     pub jwt_svids: usize,
     /// How long the server gets to renew a JWT-SVID that still serves: SPIRE's `jwt_svid_cache_hit_timeout`.
     pub jwt_cache_hit_timeout: Duration,
+    /// How long X.509-SVIDs should serve without the server: SPIRE's `availability_target`.
+    pub availability_target: Option<Duration>,
 }
 
 impl Default for CacheLimits {
@@ -54,6 +56,7 @@ impl Default for CacheLimits {
             x509_svids: 1000,
             jwt_svids: 1000,
             jwt_cache_hit_timeout: Duration::from_secs(2),
+            availability_target: None,
         }
     }
 }
@@ -88,7 +91,7 @@ impl Cache {
             limits.jwt_svids,
             limits.jwt_cache_hit_timeout,
         );
-        let state = Mutex::new(State::new(bundle, limits.x509_svids));
+        let state = Mutex::new(State::new(bundle, &limits));
         Self {
             shared: Arc::new(Shared {
                 clock,
@@ -278,8 +281,8 @@ impl Cache {
         let now = self.shared.now();
         let mut state = self.lock();
         for (entry, svid) in svids {
-            let jitter = rand::random_range(-1.0..=1.0);
-            if !state.put_svid(&entry, Arc::new(svid), now, jitter) {
+            let random = (rand::random_range(-1.0..=1.0), rand::random_range(0.0..=1.0));
+            if !state.put_svid(&entry, Arc::new(svid), now, random) {
                 tracing::debug!(entry = %entry.id, "Entry not found");
             }
         }

@@ -3,12 +3,18 @@
 //! Owns the texts and exit statuses, which are SPIRE's. Never touches the cache: it sees of a running agent what any
 //! workload sees. Each command is a function of a channel and a [`Console`], so that tests need no process.
 
+mod admin;
 mod api;
 mod healthcheck;
 mod run;
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
-use credence_command::{CommandError, Console, address::Defaults, flags};
+use credence_command::{CommandError, Console, address::Defaults, error::in_time, flags};
+
+/// What a call of the admin socket may take.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 const SOCKET: Defaults = Defaults {
     path: "/tmp/spire-agent/public/api.sock",
@@ -32,6 +38,12 @@ enum Command {
     Validate(run::Flags),
     /// Determines agent health status
     Healthcheck(healthcheck::Healthcheck),
+    /// Facts about the running agent
+    #[command(subcommand)]
+    Debug(admin::Debug),
+    /// The level of the running agent's log
+    #[command(subcommand)]
+    Logger(admin::Logger),
     /// The Workload API
     #[command(subcommand)]
     Api(api::Command),
@@ -53,9 +65,12 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            // Without a prefix, unlike the server's commands: scripts compare the text. Nothing better can be done when
-            // stderr is gone.
-            drop(writeln!(console.err, "{error}"));
+            // Only those of the admin socket have the prefix that all commands of the server have: scripts compare the
+            // text. Nothing better can be done when stderr is gone.
+            drop(match &program.command {
+                Command::Debug(_) | Command::Logger(_) => writeln!(console.err, "Error: {error}"),
+                _ => writeln!(console.err, "{error}"),
+            });
             1
         }
     }
@@ -70,6 +85,8 @@ fn remote(command: &Command, console: &mut Console<'_>) -> Result<(), CommandErr
             Command::Run(_) | Command::Validate(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Api(command) => command.call(console).await,
+            Command::Debug(command) => in_time(DEADLINE, command.call(console)).await,
+            Command::Logger(command) => in_time(DEADLINE, command.call(console)).await,
         }
     })
 }

@@ -7,10 +7,10 @@
 //! [`load`]: AgentConfig::load
 
 mod bootstrap;
+mod experimental;
 mod plugins;
 mod sockets;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,12 +18,13 @@ use credence_crypto::KeyType;
 use credence_identity::TrustDomain;
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Section, TelemetryConfig, UnknownKeys, feature_flags, health_checks,
-    key_exchange, log_options, safe_path, telemetry,
+    Document, Fault, HealthChecks, Section, TelemetryConfig, UnknownKeys, health_checks, log_options,
+    safe_path, telemetry,
 };
 use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
 
+use crate::api::workload::WorkloadOptions;
 use crate::app::AdminPlan;
 use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
@@ -35,7 +36,8 @@ pub type Warning = Fault;
 
 /// Where SPIFFE clients of SPIRE's users look for the agent.
 pub const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-agent/public/api.sock";
-const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(5);
+const SHORTEST_AVAILABILITY_TARGET: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// All that an agent needs to know to be built.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -67,16 +69,40 @@ pub struct AgentConfig {
     pub sync_interval: Duration,
     /// What is agreed to with the server.
     pub key_exchange: KeyExchange,
-    /// No Workload API is served.
-    pub disable_workload_api: bool,
-    /// Callers without an identity get bundles.
-    pub allow_unauthenticated_verifiers: bool,
-    /// Claims of foreign JWT-SVIDs that are passed on.
-    pub allowed_foreign_jwt_claims: BTreeSet<String>,
+    /// Whether the server is only asked for whole sets of entries.
+    pub whole_sets: bool,
+    /// What the Workload API does; none if it isn't served.
+    pub workload: Option<WorkloadOptions>,
+    /// What Envoy's secrets are called.
+    pub sds: SdsOptions,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
     /// Where measurements go.
     pub telemetry: TelemetryConfig,
+}
+
+/// The `sds` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SdsOptions {
+    /// The secret that is a workload's first X.509-SVID.
+    pub default_svid_name: String,
+    /// The secret that is the bundle of the own trust domain.
+    pub default_bundle_name: String,
+    /// The secret that is all bundles.
+    pub default_all_bundles_name: String,
+    /// Envoy's own validation instead of that by SPIFFE ID.
+    pub disable_spiffe_cert_validation: bool,
+}
+
+impl Default for SdsOptions {
+    fn default() -> Self {
+        Self {
+            default_svid_name: "default".to_owned(),
+            default_bundle_name: "ROOTCA".to_owned(),
+            default_all_bundles_name: "ALL".to_owned(),
+            disable_spiffe_cert_validation: false,
+        }
+    }
 }
 
 /// Where the server listens.
@@ -167,13 +193,11 @@ fn read_agent(
     health_checks: Option<HealthChecks>,
 ) -> Option<AgentConfig> {
     agent.without_effect(&[
-        "availability_target",
-        "log_selectors",
         "profiling_enabled",
         "profiling_port",
         "profiling_freq",
         "profiling_names",
-        "sds",
+        "retry_bootstrap",
     ]);
     // Every reader runs before any absence ends the reading, so that all faults show.
     let trust_domain = trust_domain(agent);
@@ -182,17 +206,19 @@ fn read_agent(
     let log = log_options(agent);
     let bootstrap = bootstrap::read(agent);
     let join_token = plugins::join_token(agent);
-    let experimental = read_experimental(agent);
+    let experimental = experimental::read(agent);
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
+    let sds = sds(agent);
     let workload_key_type = workload_key_type(agent);
     let disable_workload_api = agent.boolean("disable_workload_api").unwrap_or(false);
     let sockets = sockets::read(agent, trust_domain.as_ref(), disable_workload_api);
-    let allow_unauthenticated_verifiers = agent.boolean("allow_unauthenticated_verifiers").unwrap_or(false);
-    let claims = agent
-        .strings("allowed_foreign_jwt_claims")
-        .into_iter()
-        .map(|claim| claim.value)
-        .collect();
+    let texts = |key| agent.strings(key).into_iter().map(|text| text.value);
+    let workload = WorkloadOptions {
+        allow_unauthenticated_verifiers: agent.boolean("allow_unauthenticated_verifiers").unwrap_or(false),
+        allowed_foreign_jwt_claims: texts("allowed_foreign_jwt_claims").collect(),
+        rate_limits: experimental.rate_limits,
+        log_selectors: texts("log_selectors").collect(),
+    };
     let plugins = plugins?;
     Some(AgentConfig {
         trust_domain: trust_domain?,
@@ -209,48 +235,47 @@ fn read_agent(
         cache,
         sync_interval: experimental.sync_interval,
         key_exchange: experimental.key_exchange,
-        disable_workload_api,
-        allow_unauthenticated_verifiers,
-        allowed_foreign_jwt_claims: claims,
+        whole_sets: experimental.whole_sets,
+        workload: (!disable_workload_api).then_some(workload),
+        sds,
         health_checks,
         telemetry: TelemetryConfig::default(),
     })
 }
 
-struct Experimental {
-    key_exchange: KeyExchange,
-    sync_interval: Duration,
-    jwt_cache_hit_timeout: Option<Duration>,
-}
-
-fn read_experimental(agent: &Section<'_>) -> Experimental {
-    let block = agent.block_or_empty("experimental");
-    block.without_effect(&[
-        "named_pipe_name",
-        "admin_named_pipe_name",
-        "broker",
-        "ratelimit",
-        "use_sync_authorized_entries",
-    ]);
-    let key_exchange = key_exchange(&block);
-    feature_flags(&block);
-    let sync_interval = block.duration("sync_interval").unwrap_or(DEFAULT_SYNC_INTERVAL);
-    if sync_interval.is_zero() {
-        block.fault("sync_interval", "must be greater than zero");
-    }
-    let jwt_cache_hit_timeout = block.duration("jwt_svid_cache_hit_timeout");
-    if jwt_cache_hit_timeout.is_some_and(|timeout| !(5..30).contains(&timeout.as_secs())) {
-        block.fault(
-            "jwt_svid_cache_hit_timeout",
-            "must be at least 5s and less than 30s",
+/// `sds`: what Envoy's secrets are called.
+fn sds(agent: &Section<'_>) -> SdsOptions {
+    let block = agent.block_or_empty("sds");
+    let defaults = SdsOptions::default();
+    let sds = SdsOptions {
+        default_svid_name: block
+            .string("default_svid_name")
+            .unwrap_or(defaults.default_svid_name),
+        default_bundle_name: block
+            .string("default_bundle_name")
+            .unwrap_or(defaults.default_bundle_name),
+        default_all_bundles_name: block
+            .string("default_all_bundles_name")
+            .unwrap_or(defaults.default_all_bundles_name),
+        disable_spiffe_cert_validation: block.boolean("disable_spiffe_cert_validation").unwrap_or(false),
+    };
+    if sds.default_all_bundles_name == sds.default_bundle_name {
+        block.warn(
+            "default_all_bundles_name",
+            "has the same value as default_bundle_name and is ignored; it should be another",
         );
     }
     block.finish(UnknownKeys::Warn);
-    Experimental {
-        sync_interval,
-        jwt_cache_hit_timeout,
-        key_exchange,
+    sds
+}
+
+/// Sooner than a day before its end an SVID isn't kept in reserve, as SPIRE has it.
+fn availability_target(agent: &Section<'_>) -> Option<Duration> {
+    let target = agent.duration("availability_target")?;
+    if target < SHORTEST_AVAILABILITY_TARGET {
+        agent.fault("availability_target", "must be at least 24h");
     }
+    Some(target)
 }
 
 fn trust_domain(agent: &Section<'_>) -> Option<TrustDomain> {
@@ -298,6 +323,7 @@ fn cache_limits(agent: &Section<'_>, hit_timeout: Option<Duration>) -> CacheLimi
         x509_svids: size("x509_svid_cache_max_size", defaults.x509_svids),
         jwt_svids: size("jwt_svid_cache_max_size", defaults.jwt_svids),
         jwt_cache_hit_timeout: hit_timeout.unwrap_or(defaults.jwt_cache_hit_timeout),
+        availability_target: availability_target(agent),
     }
 }
 

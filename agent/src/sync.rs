@@ -64,6 +64,8 @@ pub struct SyncPlan {
     pub state: Arc<StateFile>,
     /// Between two polls of a server that can't push: SPIRE's `sync_interval`.
     pub interval: Duration,
+    /// Whether the server is only asked for whole sets of entries: SPIRE's `use_sync_authorized_entries = false`.
+    pub whole_sets: bool,
     /// The type of the workloads' keys: SPIRE's `workload_x509_svid_key_type`.
     pub key_type: KeyType,
     /// What is agreed to with the server: SPIRE's `require_pq_kem`.
@@ -142,6 +144,7 @@ pub async fn start(
         attestor: plan.attestor,
         custody,
         clock: clock.clone(),
+        availability_target: plan.limits.availability_target,
         svid: svids,
         reattestable,
         bundle: bundles.subscribe(),
@@ -168,6 +171,7 @@ pub async fn start(
         last_sync: synced_at,
         clock,
         interval: plan.interval,
+        whole_sets: plan.whole_sets,
         version: plan.version,
     };
     supervisor.spawn("synchronisation", synchroniser.run());

@@ -6,11 +6,13 @@
 
 mod agent;
 mod bundle;
+mod debug;
 mod entry;
 mod federation;
 mod healthcheck;
 mod jwt;
 mod localauthority;
+mod logger;
 mod request;
 mod run;
 mod token;
@@ -70,6 +72,12 @@ enum Command {
     /// X509-SVIDs without an entry
     #[command(subcommand)]
     X509(x509::Command),
+    /// Facts about the running server
+    #[command(subcommand)]
+    Debug(debug::Command),
+    /// The level of the running server's log
+    #[command(subcommand)]
+    Logger(logger::Command),
     /// JWT-SVIDs without an entry
     #[command(subcommand)]
     Jwt(jwt::Command),
@@ -115,6 +123,8 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
             Command::Bundle(command) => command.call(console).await,
             Command::Federation(command) => command.call(console).await,
             Command::X509(x509::Command::Mint(command)) => command.call(console).await,
+            Command::Debug(debug::Command::Getinfo(command)) => command.call(console).await,
+            Command::Logger(command) => command.call(console).await,
             Command::Jwt(jwt::Command::Mint(command)) => command.call(console).await,
             Command::Localauthority(command) => command.call(console).await,
         }

@@ -20,7 +20,7 @@ pub(super) struct Call<O> {
     pub(super) caller: Caller,
     pub(super) id: RequestId,
     pub(super) ground: Arc<Ground>,
-    pub(super) options: Arc<O>,
+    pub(super) profile: Arc<O>,
 }
 
 /// An event of this call at a level, with SPIRE's fields.
@@ -43,7 +43,7 @@ impl<O> Call<O> {
     pub(super) fn new(
         (service, method): (&'static str, &'static str),
         ground: Arc<Ground>,
-        options: Arc<O>,
+        profile: Arc<O>,
         extensions: &Extensions,
     ) -> Result<Self, Status> {
         // Each connection has one; a request without is our own fault.
@@ -55,7 +55,7 @@ impl<O> Call<O> {
             caller,
             id: RequestId::random(),
             ground,
-            options,
+            profile,
         })
     }
 

@@ -33,6 +33,9 @@ pub(super) trait Session: Send + Sync + 'static {
     /// The selectors at this moment; an error ends the stream.
     fn selectors(&self) -> impl Future<Output = Result<SelectorSet, Status>> + Send;
 
+    /// Whether whoever has these selectors may open a stream now.
+    fn open(&self, selectors: &SelectorSet) -> Result<(), Status>;
+
     /// Waits for the end of a process without which the stream has no purpose.
     fn ended(&self) -> impl Future<Output = ()> + Send;
 
@@ -63,6 +66,7 @@ pub(super) async fn follow<S: Session, M: Send + 'static>(
     view: View<M>,
 ) -> Result<Messages<M>, Status> {
     let selectors = session.selectors().await?;
+    session.open(&selectors)?;
     let cache = &session.ground().cache;
     let subscription = cache.subscribe_in(session.scope(), selectors.clone());
     let mut follower = Follower {

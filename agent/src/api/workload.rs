@@ -7,6 +7,7 @@
 mod claims;
 mod header;
 mod jwt;
+mod limits;
 mod session;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,9 @@ use super::call::Call;
 use super::follow::{Messages, follow};
 use super::{Ground, view};
 use header::Demand;
+use limits::Limits;
+
+pub use limits::RateLimits;
 
 /// Bytes of a request: a token with room to spare. Memory for it is a caller's to take.
 const MAX_REQUEST: usize = 256 * 1024;
@@ -38,22 +42,34 @@ pub struct WorkloadOptions {
     pub allow_unauthenticated_verifiers: bool,
     /// `allowed_foreign_jwt_claims`: claims of foreign tokens shown besides `sub`, `exp` and `aud`.
     pub allowed_foreign_jwt_claims: BTreeSet<String>,
+    /// `experimental.ratelimit`.
+    pub rate_limits: RateLimits,
+    /// `log_selectors`: beginnings of selectors that the log may show.
+    pub log_selectors: Vec<String>,
+}
+
+/// What a call finds set up.
+#[derive(Debug)]
+struct Profile {
+    options: WorkloadOptions,
+    limits: Limits,
 }
 
 /// The service; clones share it.
 #[derive(Debug, Clone)]
 pub struct WorkloadApi {
     ground: Arc<Ground>,
-    options: Arc<WorkloadOptions>,
+    profile: Arc<Profile>,
 }
 
-type WorkloadCall = Call<WorkloadOptions>;
+type WorkloadCall = Call<Profile>;
 
 impl WorkloadApi {
     /// Serves what the cache holds to the callers whom the attestors know; open streams end at shutdown.
     pub fn new(ground: Arc<Ground>, options: WorkloadOptions) -> Self {
-        let options = Arc::new(options);
-        Self { ground, options }
+        let limits = Limits::new(options.rate_limits);
+        let profile = Arc::new(Profile { options, limits });
+        Self { ground, profile }
     }
 
     /// As a service of a gRPC server. The security header is demanded for all its methods, before anything else.
@@ -67,7 +83,7 @@ impl WorkloadApi {
         Call::new(
             ("WorkloadAPI", method),
             self.ground.clone(),
-            self.options.clone(),
+            self.profile.clone(),
             request.extensions(),
         )
     }

@@ -12,7 +12,6 @@ use credence_runtime::log::{self, LogError, LogHandle};
 use credence_runtime::supervisor::{Supervisor, TaskFailure};
 
 use super::{Plan, StartError, start};
-use crate::api::workload::WorkloadOptions;
 use crate::attestor::node::{NoJoinToken, NodeAttestor};
 use crate::attestor::workload::ProcFs;
 use crate::config::{AgentConfig, KeyManagerConfig, NodeAttestorConfig, Warning};
@@ -114,10 +113,6 @@ impl Plan {
             NodeAttestorConfig::JoinToken(None) => Arc::new(NoJoinToken),
             NodeAttestorConfig::X509Pop(attestor) => Arc::new(attestor),
         };
-        let workload = WorkloadOptions {
-            allow_unauthenticated_verifiers: config.allow_unauthenticated_verifiers,
-            allowed_foreign_jwt_claims: config.allowed_foreign_jwt_claims,
-        };
         Ok(Self {
             sync: SyncPlan {
                 trust_domain: config.trust_domain,
@@ -127,6 +122,7 @@ impl Plan {
                 keys: Arc::new(keys),
                 state: Arc::new(StateFile::open(&config.data_dir)?),
                 interval: config.sync_interval,
+                whole_sets: config.whole_sets,
                 key_type: config.workload_key_type,
                 key_exchange: config.key_exchange,
                 limits: config.cache,
@@ -134,7 +130,7 @@ impl Plan {
             },
             socket: config.socket_path,
             admin: config.admin,
-            workload: (!config.disable_workload_api).then_some(workload),
+            workload: config.workload,
             unix: config.unix,
             proc: ProcFs::from_env(),
             health: config.health_checks,

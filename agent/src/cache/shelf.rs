@@ -74,6 +74,11 @@ impl<D: Document> Kept<D> {
     /// A document that just arrived for this version of its entry; `jitter` from -1 to 1 spreads the renewals.
     pub(crate) fn new(document: Arc<D>, version: EntryVersion, now: Moment, jitter: f64) -> Self {
         let renew_at = rotation::renew_at(now.wall, document.not_after(), jitter);
+        Self::due_at(document, version, now, renew_at)
+    }
+
+    /// The same, to be replaced at that time.
+    pub(crate) fn due_at(document: Arc<D>, version: EntryVersion, now: Moment, renew_at: Timestamp) -> Self {
         Self {
             version: Some(version),
             arrived: now.monotonic,

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credence_crypto::x509::X509SvidKey;
-use credence_identity::{Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain};
+use credence_identity::{
+    Bundle, Entry, EntryId, Selector, SelectorSet, SpiffeId, Timestamp, TrustDomain, rotation,
+};
 use credence_runtime::telemetry::Telemetry;
 
+use super::CacheLimits;
 use super::distrust::{Distrusted, Waiting, hex_list};
 use super::entries::Entries;
 use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
@@ -35,6 +38,7 @@ pub(crate) struct State {
     distrusted: Distrusted,
     pub(crate) telemetry: Telemetry,
     waiting: Waiting,
+    availability_target: Option<Duration>,
 }
 
 impl Document for X509SvidKey {
@@ -57,12 +61,13 @@ fn is_served(entry: &Entry, now: Timestamp) -> bool {
 }
 
 impl State {
-    pub(crate) fn new(bundle: Arc<Bundle>, x509_svid_limit: usize) -> Self {
+    pub(crate) fn new(bundle: Arc<Bundle>, limits: &CacheLimits) -> Self {
         Self {
             bundle,
             federated: BTreeMap::new(),
             entries: Entries::default(),
-            svids: Shelf::new(x509_svid_limit),
+            svids: Shelf::new(limits.x509_svids),
+            availability_target: limits.availability_target,
             subscribers: Subscribers::default(),
             distrusted: Distrusted::default(),
             telemetry: Telemetry::default(),
@@ -165,7 +170,7 @@ impl State {
         entry: &Entry,
         svid: Arc<X509SvidKey>,
         now: Moment,
-        jitter: f64,
+        (jitter, early): (f64, f64),
     ) -> bool {
         if self.entries.get(&entry.id).is_none() {
             return false;
@@ -179,10 +184,10 @@ impl State {
         {
             self.waiting.add(entry.id.clone());
         }
-        self.svids.put(
-            entry.id.clone(),
-            Kept::new(svid, EntryVersion::of(entry), now, jitter),
-        );
+        let not_after = svid.svid.not_after;
+        let renew_at = rotation::renew_at_for(now.wall, not_after, self.availability_target, jitter, early);
+        let kept = Kept::due_at(svid, EntryVersion::of(entry), now, renew_at);
+        self.svids.put(entry.id.clone(), kept);
         self.subscribers.wake(self.subscribers.of(entry));
         true
     }

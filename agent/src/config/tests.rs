@@ -1,6 +1,7 @@
 use credence_runtime::log::Level;
 
 use super::*;
+use crate::api::workload::RateLimits;
 
 const PLUGINS: &str = r#"
     KeyManager "memory" {}
@@ -86,8 +87,16 @@ fn defaults_are_those_of_spire() {
         (config.workload_key_type, config.sync_interval),
         (KeyType::EcP256, Duration::from_secs(5))
     );
-    assert!(!config.allow_unauthenticated_verifiers && !config.disable_workload_api);
-    assert!(config.allowed_foreign_jwt_claims.is_empty());
+    let workload = config.workload.unwrap();
+    assert!(!workload.allow_unauthenticated_verifiers && workload.allowed_foreign_jwt_claims.is_empty());
+    assert_eq!(
+        (workload.rate_limits, config.whole_sets),
+        (RateLimits::default(), false)
+    );
+    assert_eq!(
+        (config.cache.availability_target, config.sds),
+        (None, SdsOptions::default())
+    );
     let unix = config.unix.unwrap();
     assert_eq!(
         (unix.discover_workload_path, unix.workload_size_limit),
@@ -101,8 +110,11 @@ fn all_keys_are_read() {
         r#"data_dir = "/var/a" socket_path = "/run/a/public/api.sock"
         log_level = "debug" trust_bundle_format = "spiffe" workload_x509_svid_key_type = "rsa-2048"
         x509_svid_cache_max_size = 7 jwt_svid_cache_max_size = "8" allow_unauthenticated_verifiers = true
-        allowed_foreign_jwt_claims = ["a", "b"] disable_workload_api = true disable_sds_api = true rebootstrap_mode = "never"
-        experimental { sync_interval = "1s" jwt_svid_cache_hit_timeout = "6s" }"#,
+        allowed_foreign_jwt_claims = ["a", "b"] disable_sds_api = true rebootstrap_mode = "never"
+        availability_target = "48h" log_selectors = ["unix:uid"]
+        sds { default_svid_name = "s" default_bundle_name = "b" default_all_bundles_name = "a" disable_spiffe_cert_validation = true }
+        experimental { sync_interval = "1s" jwt_svid_cache_hit_timeout = "6s"
+            ratelimit { fetch_x509_svid = 7 fetch_secrets = "9" fetch_jwt_svid = 0 } }"#,
     )
     .unwrap();
     assert_eq!(warnings, [""; 0]);
@@ -117,8 +129,29 @@ fn all_keys_are_read() {
     assert_eq!((config.cache.x509_svids, config.cache.jwt_svids), (7, 8));
     assert_eq!(config.cache.jwt_cache_hit_timeout, Duration::from_secs(6));
     assert_eq!(config.sync_interval, Duration::from_secs(1));
-    assert!(config.allow_unauthenticated_verifiers && config.disable_workload_api);
-    assert_eq!(config.allowed_foreign_jwt_claims.len(), 2);
+    let workload = config.workload.unwrap();
+    assert!(workload.allow_unauthenticated_verifiers);
+    assert_eq!(
+        (
+            workload.allowed_foreign_jwt_claims.len(),
+            workload.log_selectors.len()
+        ),
+        (2, 1)
+    );
+    let limits = workload.rate_limits;
+    assert_eq!(
+        (
+            limits.fetch_x509_svid,
+            limits.fetch_jwt_svid,
+            limits.fetch_secrets
+        ),
+        (Some(7), None, Some(9))
+    );
+    assert_eq!(
+        config.cache.availability_target,
+        Some(Duration::from_secs(48 * 3600))
+    );
+    assert!(config.sds.disable_spiffe_cert_validation && config.sds.default_all_bundles_name == "a");
 }
 
 #[test]
@@ -194,6 +227,22 @@ fn what_is_required_and_what_excludes_what() {
             "jwt_svid_cache_hit_timeout: must be at least 5s",
         ),
         (
+            "availability_target = \"23h\"",
+            "availability_target: must be at least 24h",
+        ),
+        (
+            "experimental { ratelimit { fetch_jwt_svid = -1 } }",
+            "fetch_jwt_svid: must not be negative",
+        ),
+        (
+            "experimental { ratelimit { fetch_jwt = 1 } }",
+            "unknown key \"fetch_jwt\"",
+        ),
+        (
+            "experimental { named_pipe_name = \"x\" }",
+            "named_pipe_name: is not supported on this platform",
+        ),
+        (
             "experimental { sync_interval = \"0\" }",
             "sync_interval: must be greater than zero",
         ),
@@ -209,12 +258,14 @@ fn what_is_required_and_what_excludes_what() {
 #[test]
 fn keys_of_parts_to_come_are_warned_of() {
     let (_, warnings) = read(
-        "sds {} availability_target = \"24h\" rebootstrap_mode = \"auto\"\n\
-         experimental { broker {} nonsense = 1 }",
+        "retry_bootstrap = true sds { default_bundle_name = \"ALL\" } rebootstrap_mode = \"auto\"\n\
+         experimental { broker {} nonsense = 1 use_sync_authorized_entries = false }",
     )
     .unwrap();
     for part in [
         "agent.sds",
+        "retry_bootstrap",
+        "use_sync_authorized_entries: is deprecated",
         "rebootstrap_mode",
         "experimental.broker",
         "\"nonsense\"",
@@ -224,7 +275,7 @@ fn keys_of_parts_to_come_are_warned_of() {
             "{part} is not in {warnings:#?}"
         );
     }
-    assert_eq!(warnings.len(), 5, "{warnings:#?}");
+    assert_eq!(warnings.len(), 6, "{warnings:#?}");
 }
 
 #[test]

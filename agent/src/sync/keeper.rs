@@ -72,6 +72,8 @@ pub(crate) struct Keeper {
     pub(crate) attestor: Arc<dyn NodeAttestor>,
     pub(crate) custody: Custody,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long its SVID should serve without the server.
+    pub(crate) availability_target: Option<Duration>,
     /// What the agent shows.
     pub(crate) svid: watch::Sender<Arc<X509SvidKey>>,
     /// Whether it may attest again, and so must instead of renewing.
@@ -169,7 +171,13 @@ impl Keeper {
     /// By the rule that all SVIDs have.
     fn renew_at(&self) -> Timestamp {
         let not_after = self.svid.borrow().svid.not_after;
-        rotation::renew_at(self.clock.now(), not_after, rand::random_range(-1.0..=1.0))
+        rotation::renew_at_for(
+            self.clock.now(),
+            not_after,
+            self.availability_target,
+            rand::random_range(-1.0..=1.0),
+            rand::random_range(0.0..=1.0),
+        )
     }
 
     async fn renew(&mut self) -> Result<(), RenewError> {

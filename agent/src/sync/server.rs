@@ -188,6 +188,19 @@ impl Server {
             .map_err(|error| self.report(&svid, error))
     }
 
+    /// The same by one call that brings all entries whole, as old servers have it.
+    pub(crate) async fn authorized_entries(
+        &self,
+        held: BTreeMap<EntryId, EntryVersion>,
+    ) -> Result<CacheUpdate, CallError> {
+        let call = |channel| async {
+            let mut client = EntryClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            client.get_authorized_entries(entries::whole_request()).await
+        };
+        let answer = self.call(entries::ACTION, call).await?;
+        Ok(entries::compare(held, answer.entries))
+    }
+
     /// Opens the push stream; `digest` is that of the entries held, empty for none.
     pub(crate) async fn subscribe(&self, digest: Vec<u8>) -> Result<PushStream, CallError> {
         let Link { channel, svid } = self.link();

@@ -51,6 +51,8 @@ pub(crate) struct Synchroniser {
     pub(crate) clock: Arc<dyn Clock>,
     /// Between two polls.
     pub(crate) interval: Duration,
+    /// No stream and no revisions: all entries are fetched at each poll.
+    pub(crate) whole_sets: bool,
     /// What the server is told of this agent, once.
     pub(crate) version: &'static str,
 }
@@ -132,7 +134,12 @@ impl Synchroniser {
     }
 
     async fn poll_once(&self) -> Result<(), CallError> {
-        let mut update = self.server.sync_entries(self.cache.versions()).await?;
+        let held = self.cache.versions();
+        let mut update = if self.whole_sets {
+            self.server.authorized_entries(held).await?
+        } else {
+            self.server.sync_entries(held).await?
+        };
         let own = self.server.bundle().await?;
         let names = self.cache.federates_with_after(&update);
         let fetches = names.iter().map(|name| self.server.federated_bundle(name));
@@ -149,6 +156,9 @@ impl Synchroniser {
 
     /// Follows the push stream to its end.
     async fn follow(&self, svid: &mut watch::Receiver<Arc<X509SvidKey>>, posted: &mut bool) -> PushEnd {
+        if self.whole_sets {
+            return PushEnd::Unsupported;
+        }
         let mut stream = match self.server.subscribe(self.cache.digest()).await {
             Ok(stream) => stream,
             Err(error) if error.code() == Code::Unimplemented => return PushEnd::Unsupported,

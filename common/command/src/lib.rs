@@ -12,6 +12,7 @@ pub mod error;
 pub mod flags;
 pub mod json;
 pub mod output;
+pub mod running;
 
 pub use config::{config_file, load_config, say_validity};
 pub use duration::GoDuration;

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::Timestamp;
 
+/// An availability target that leaves an SVID less use than this doesn't count.
+const GRACE: Duration = Duration::from_secs(12 * 60 * 60);
+/// Renewals by the target are spread over this.
+const TARGET_JITTER: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Something that is valid for a span of time.
@@ -37,6 +41,26 @@ pub fn renew_at(arrived: Timestamp, not_after: Timestamp, jitter: f64) -> Timest
         jitter.clamp(-1.0, 1.0)
     };
     arrived + half.mul_f64(1.0 + jitter / 10.0).max(Duration::from_secs(1))
+}
+
+/// As [`renew_at`], but early enough that about `target` is left even if the signer then goes away, where that leaves the
+/// SVID more than twelve hours of use: `early` (0 to 1) times ten minutes before that. SPIRE's `availability_target`.
+pub fn renew_at_for(
+    arrived: Timestamp,
+    not_after: Timestamp,
+    target: Option<Duration>,
+    jitter: f64,
+    early: f64,
+) -> Timestamp {
+    let by_half = renew_at(arrived, not_after, jitter);
+    let lifetime = arrived.until(not_after);
+    match target {
+        Some(target) if lifetime.saturating_sub(target) > GRACE => {
+            let earlier = TARGET_JITTER.mul_f64(early.clamp(0.0, 1.0));
+            by_half.min(not_after - target - earlier)
+        }
+        _ => by_half,
+    }
 }
 
 /// When the successor of an authority with this lifetime is prepared: half of it before the end, at most 30 days
@@ -75,6 +99,24 @@ mod tests {
             start + Duration::from_secs(1620)
         );
         assert_eq!(renew_at(start, start + HOUR, f64::NAN), start + HOUR / 2);
+    }
+
+    #[test]
+    fn an_availability_target_hastens_the_renewal_of_long_lives_only() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        let at = |hours, target, early| {
+            let end = start + hours * HOUR;
+            start.until(renew_at_for(start, end, target, 0.0, early))
+        };
+        assert_eq!(at(72, Some(48 * HOUR), 0.0), 24 * HOUR);
+        assert_eq!(at(72, Some(48 * HOUR), 1.0), 24 * HOUR - TARGET_JITTER);
+        assert_eq!(at(72, Some(24 * HOUR), 0.0), 36 * HOUR, "half comes first");
+        assert_eq!(
+            at(36, Some(24 * HOUR), 0.0),
+            18 * HOUR,
+            "too little use would be left"
+        );
+        assert_eq!(at(72, None, 0.0), 36 * HOUR);
     }
 
     #[test]

@@ -43,10 +43,6 @@ pub const DIFFERENCES: &[Difference] = &[
         id: "WR-095",
         reason: NO_WIT_PROFILE,
     },
-    Difference {
-        id: "WR-032",
-        reason: "the Workload API has no rate limits, which SPIRE's agent has switched off by default; connections are bounded",
-    },
 ];
 
 const NO_WIT_PROFILE: &str =

@@ -59,7 +59,7 @@ impl Call<Delegates> {
         };
         let delegate = entries
             .iter()
-            .find(|entry| self.options.contains(&entry.spiffe_id));
+            .find(|entry| self.profile.contains(&entry.spiffe_id));
         if let Some(delegate) = delegate {
             log!(debug, self, delegate_id = %delegate.spiffe_id, "Caller authorized as delegate");
             return Ok(());

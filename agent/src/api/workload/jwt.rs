@@ -27,10 +27,11 @@ pub(super) async fn fetch(call: &WorkloadCall, request: JwtsvidRequest) -> Resul
         })?),
     };
     let selectors = call.attest().await?;
+    call.check_rate(&selectors)?;
     let mut entries = call.ground.cache.matching(&selectors);
     entries.retain(|entry| wanted.as_ref().is_none_or(|wanted| entry.spiffe_id == *wanted));
     if entries.is_empty() {
-        return Err(call.no_identity(&selectors, wanted));
+        return Err(call.unknown(&selectors, wanted));
     }
     let tokens = tokens::fetch(call, (&selectors, &entries), &audience).await?;
     let svids = entries.iter().zip(&tokens).map(|(entry, token)| Jwtsvid {
@@ -71,7 +72,7 @@ pub(super) async fn validate(
                 claims: Some(claims::shown(
                     svid,
                     foreign,
-                    &call.options.allowed_foreign_jwt_claims,
+                    &call.profile.options.allowed_foreign_jwt_claims,
                 )),
             })
         }

@@ -1,6 +1,6 @@
 //! A workload's stream: for the process that called, attested afresh before each message.
 
-use credence_identity::SelectorSet;
+use credence_identity::{Selector, SelectorSet, SpiffeId};
 use tonic::Status;
 
 use super::WorkloadCall;
@@ -8,6 +8,43 @@ use crate::api::Ground;
 use crate::api::call::log;
 use crate::api::follow::Session;
 use crate::cache::{Scope, WorkloadUpdate};
+use crate::explain::Stage;
+
+impl WorkloadCall {
+    /// Refuses a caller that calls more often than the operator allows.
+    pub(super) fn check_rate(&self, selectors: &SelectorSet) -> Result<(), Status> {
+        if self.profile.limits.allow(self.method, selectors) {
+            return Ok(());
+        }
+        let text = format!("rate limit exceeded for /SpiffeWorkloadAPI/{}", self.method);
+        Err(self.refuse(Status::unavailable(text), Stage::Request, Some(selectors)))
+    }
+
+    /// The refusal of a caller without the identity; the log shows what of its selectors it may.
+    pub(super) fn unknown(&self, selectors: &SelectorSet, wanted: Option<SpiffeId>) -> Status {
+        let shown = self.shown_selectors(selectors);
+        if !shown.is_empty() {
+            log!(
+                info,
+                self,
+                selectors = shown,
+                "Selectors of a caller without identity"
+            );
+        }
+        self.no_identity(selectors, wanted)
+    }
+
+    fn shown_selectors(&self, selectors: &SelectorSet) -> String {
+        let begins = |selector: &str, beginning: &str| {
+            let rest = selector.strip_prefix(beginning);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        };
+        let beginnings = &self.profile.options.log_selectors;
+        let shown = selectors.iter().map(Selector::as_str);
+        let shown = shown.filter(|selector| beginnings.iter().any(|beginning| begins(selector, beginning)));
+        shown.collect::<Vec<_>>().join(",")
+    }
+}
 
 impl Session for WorkloadCall {
     fn ground(&self) -> &Ground {
@@ -22,6 +59,10 @@ impl Session for WorkloadCall {
         self.attest().await
     }
 
+    fn open(&self, selectors: &SelectorSet) -> Result<(), Status> {
+        self.check_rate(selectors)
+    }
+
     async fn ended(&self) {
         self.caller.ended().await;
     }
@@ -32,9 +73,9 @@ impl Session for WorkloadCall {
         selectors: &SelectorSet,
         shows_svids: bool,
     ) -> Result<(), Status> {
-        let verifier = !shows_svids && self.options.allow_unauthenticated_verifiers;
+        let verifier = !shows_svids && self.profile.options.allow_unauthenticated_verifiers;
         if update.is_unregistered() && !verifier {
-            Err(self.no_identity(selectors, None))
+            Err(self.unknown(selectors, None))
         } else {
             Ok(())
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use credence_identity::EntryId;
 use credence_proto::spire::api::server::entry::v1::{
-    SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse, entry_client::EntryClient,
+    GetAuthorizedEntriesRequest, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse,
+    entry_client::EntryClient,
 };
-use credence_proto::spire::api::types::EntryMask;
+use credence_proto::spire::api::types::{self, EntryMask};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -38,6 +39,20 @@ fn output_mask() -> EntryMask {
     }
 }
 
+/// Asks for all entries.
+pub(super) fn whole_request() -> GetAuthorizedEntriesRequest {
+    GetAuthorizedEntriesRequest {
+        output_mask: Some(output_mask()),
+    }
+}
+
+/// How the whole set differs from what is held.
+pub(super) fn compare(held: BTreeMap<EntryId, EntryVersion>, whole: Vec<types::Entry>) -> CacheUpdate {
+    let mut comparison = Comparison::with(held);
+    take_entries(&mut comparison, whole);
+    comparison.finish()
+}
+
 pub(super) async fn sync(
     mut client: EntryClient<Channel>,
     held: BTreeMap<EntryId, EntryVersion>,
@@ -65,7 +80,7 @@ pub(super) async fn sync(
     // The first answer tells the two forms apart, and its length is the size of a page.
     let page = answer.entry_revisions.len();
     if page == 0 {
-        take_entries(&mut comparison, answer);
+        take_entries(&mut comparison, answer.entries);
         return Ok(comparison.finish());
     }
     loop {
@@ -95,7 +110,7 @@ pub(super) async fn sync(
                 return Err(CallError::answer(ACTION, reason));
             }
             let more = answer.more;
-            take_entries(&mut comparison, answer);
+            take_entries(&mut comparison, answer.entries);
             if !more {
                 break;
             }
@@ -128,8 +143,8 @@ fn take_revisions(comparison: &mut Comparison, answer: &SyncAuthorizedEntriesRes
     }
 }
 
-fn take_entries(comparison: &mut Comparison, answer: SyncAuthorizedEntriesResponse) {
-    for entry in answer.entries {
+fn take_entries(comparison: &mut Comparison, entries: Vec<types::Entry>) {
+    for entry in entries {
         if let Some(entry) = convert::entry_or_warn(entry) {
             comparison.see_entry(entry);
         }

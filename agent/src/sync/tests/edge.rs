@@ -226,6 +226,7 @@ async fn a_server_without_push_is_polled_and_asked_again_after_a_while() {
         last_sync: watch::channel(None).0,
         clock: Arc::new(ManualClock::new(START)),
         interval: Duration::from_secs(5),
+        whole_sets: false,
         version: "1.2.3",
     };
     parts.supervisor.spawn("synchroniser", synchroniser.run());

@@ -59,6 +59,7 @@ impl Poller {
             last_sync: watch::channel(None).0,
             clock: lab.clock.clone(),
             interval: Duration::from_secs(5),
+            whole_sets: false,
             version: "poller",
         };
         Self {

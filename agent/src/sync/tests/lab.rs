@@ -208,6 +208,7 @@ impl Lab {
             keys: Arc::new(keys),
             state: Arc::new(StateFile::open(&self.folder.path().join(data)).unwrap()),
             interval: Duration::from_secs(5),
+            whole_sets: false,
             key_type: KeyType::EcP256,
             key_exchange: KeyExchange::Any,
             limits: CacheLimits::default(),

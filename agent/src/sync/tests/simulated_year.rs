@@ -165,6 +165,7 @@ impl Year {
                 state: state.clone(),
             },
             clock: clock.clone(),
+            availability_target: None,
             svid: svids,
             reattestable: false,
             bundle: own_bundle,
@@ -191,6 +192,7 @@ impl Year {
             last_sync: watch::channel(None).0,
             clock: clock.clone(),
             interval: POLL,
+            whole_sets: false,
             version: "1.2.3-test",
         };
         let published = Arc::new(Published::default());

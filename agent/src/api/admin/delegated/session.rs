@@ -59,6 +59,10 @@ impl Session for Delegation {
         self.subject_selectors().await
     }
 
+    fn open(&self, _: &SelectorSet) -> Result<(), Status> {
+        Ok(())
+    }
+
     async fn ended(&self) {
         tokio::select! {
             () = self.call.caller.ended() => {}

@@ -29,6 +29,7 @@ fn every_case() {
 
 async fn run(case: &Value) -> Result<(), String> {
     match (text(case, "rpc"), text(case, "id")) {
+        (_, "WR-032") => rate_limited(case).await,
         (_, "WR-035") => renewed().await,
         (_, "WR-036") => one_deleted().await,
         (_, "WR-037") => all_deleted().await,
@@ -182,6 +183,28 @@ fn judge<T>(case: &Value, answer: Result<T, Status>) -> Result<Option<T>, String
             .map(|()| None)
         }
     }
+}
+
+async fn rate_limited(case: &Value) -> Result<(), String> {
+    let rate_limits = RateLimits {
+        fetch_x509_svid: Some(1),
+        ..RateLimits::default()
+    };
+    let options = WorkloadOptions {
+        rate_limits,
+        ..WorkloadOptions::default()
+    };
+    let lab = Lab::new(Setup {
+        workload: Some(options),
+        ..Setup::default()
+    });
+    lab.put(own_entry("one"));
+    lab.sign(own_entry("one"));
+    let mut client = lab.client().await;
+    let first = client.fetch_x509svid(request(case, X509svidRequest {})).await;
+    is(first.is_ok(), "the first call is refused")?;
+    let second = client.fetch_x509svid(request(case, X509svidRequest {})).await;
+    judge(case, second).map(drop)
 }
 
 async fn x509_svid(case: &Value) -> Result<(), String> {
