@@ -5,6 +5,7 @@
     reason = "a failed expectation is a failed test, and real processes run on real time"
 )]
 
+mod agent_admin;
 mod clients;
 mod clock;
 mod dev;

@@ -26,7 +26,7 @@ fn openssl(dir: &Path, arguments: &str) {
 }
 
 /// Makes `ca.pem`, and `leaf.pem` with `leaf.key`, in `dir`.
-fn make_certificates(dir: &Path) {
+pub(crate) fn make_certificates(dir: &Path) {
     fs::create_dir_all(dir).expect("make a folder");
     fs::write(dir.join("ca.cnf"), CONFIGURATION).expect("write the configuration");
     fs::write(dir.join("index.txt"), "").expect("write the index");

@@ -174,6 +174,7 @@ async fn a_taint_that_comes_by_poll_has_the_same_effect() {
         last_sync: watch::channel(None).0,
         clock: clock.clone(),
         interval: Duration::from_secs(5),
+        whole_sets: false,
         version: "1.2.3",
     };
     let issuing = Issuing {
