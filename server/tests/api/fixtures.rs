@@ -81,7 +81,7 @@ pub(crate) fn certificate(der: &[u8]) -> types::X509Certificate {
 }
 
 pub(crate) fn expired_p521() -> types::X509Certificate {
-    certificate(&x509_from_pem(EXPIRED_P521).unwrap()[0].der)
+    certificate(&x509_from_pem(EXPIRED_P521).unwrap().remove(0).der)
 }
 
 /// A JWT key that expires at 4 o'clock after the start of the tests.

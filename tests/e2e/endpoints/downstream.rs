@@ -60,7 +60,7 @@ async fn below_verifies_above(nested: &Channel) {
         .new_downstream_x509ca(request)
         .await;
     let answer = answer.expect("a CA").into_inner();
-    let [certificate] = &answer.ca_cert_chain[..] else {
+    let [certificate] = answer.ca_cert_chain.as_slice() else {
         unreachable!("the root isn't in the chain: {}", answer.ca_cert_chain.len());
     };
     let certificate = credence_crypto::x509::Certificate::from_der(certificate).expect("a certificate");
