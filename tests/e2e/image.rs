@@ -40,6 +40,16 @@ impl Image {
             fs::create_dir_all(to.parent().expect("a folder")).expect("make a folder");
             fs::copy(&library, to).expect("copy a library");
         }
+        // What an engine gives every container. A static binary asks these files, and not the C library, for randomness.
+        for folder in ["proc", "dev"] {
+            fs::create_dir_all(root.join(folder)).expect("make a folder");
+        }
+        for (device, number) in [("random", "8"), ("urandom", "9")] {
+            let mut command = Command::new("mknod");
+            command.args(["-m", "666"]).arg(root.join("dev").join(device));
+            let made = command.args(["c", "1", number]).output().expect("run mknod");
+            assert!(made.status.success(), "{}", said(&made));
+        }
         for folder in ["", "opt", "opt/spire"] {
             chown(root.join(folder), Some(user), Some(user)).expect("chown");
         }
@@ -54,7 +64,6 @@ impl Image {
 
     /// Starts the program as a container engine does.
     fn start(&self) -> Contained {
-        fs::create_dir_all(self.root.join("proc")).expect("make a folder");
         let mut command = Command::new("unshare");
         command.args([
             "--pid",
