@@ -19,6 +19,7 @@ const SECRET: &[&str] = &[
 ];
 
 const FILES: &[&str] = &[
+    "credence/authority/v1/authority.proto",
     "credence/sync/v1/sync.proto",
     "grpc/health/v1/health.proto",
     "spiffe/broker/api.proto",

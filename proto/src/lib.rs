@@ -173,6 +173,14 @@ pub mod grpc {
 
 /// `credence`.
 pub mod credence {
+    /// `credence.authority`.
+    pub mod authority {
+        package!(
+            /// `credence.authority.v1`: what a forced rotation of the authorities waits for.
+            v1,
+            "credence.authority.v1"
+        );
+    }
     /// `credence.sync`.
     pub mod sync {
         package!(

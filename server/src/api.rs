@@ -8,6 +8,7 @@
 
 mod agent;
 mod audit;
+mod authority;
 mod authz;
 mod body;
 mod bundle;
@@ -34,6 +35,7 @@ mod trustdomain;
 
 use std::sync::Arc;
 
+use credence_proto::credence::authority::v1::authority_server::AuthorityServer;
 use credence_proto::credence::sync::v1::sync_server::SyncServer;
 use credence_proto::grpc::health::v1::health_server::HealthServer;
 use credence_proto::spire::api::server::agent::v1::agent_server::AgentServer;
@@ -73,6 +75,7 @@ pub(crate) struct Services {
     svid: SvidServer<svid::SvidService>,
     trust_domain: TrustDomainServer<trustdomain::TrustDomainService>,
     sync: SyncServer<sync::SyncService>,
+    authority: AuthorityServer<authority::AuthorityService>,
     local_authority: LocalAuthorityServer<localauthority::LocalAuthorityService>,
     debug: DebugServer<debug::DebugService>,
     logger: LoggerServer<logger::LoggerService>,
@@ -94,6 +97,7 @@ impl Services {
             svid: SvidServer::new(svid::SvidService::new(shared())),
             trust_domain: TrustDomainServer::new(trustdomain::TrustDomainService::new(shared())),
             sync: SyncServer::new(sync::SyncService::new(shared())),
+            authority: AuthorityServer::new(authority::AuthorityService::new(shared())),
             local_authority: LocalAuthorityServer::new(localauthority::LocalAuthorityService::new(shared())),
             debug: DebugServer::new(debug::DebugService::new(shared())),
             logger: LoggerServer::new(logger::LoggerService::new(shared())),
@@ -115,6 +119,7 @@ impl Services {
             Service::Entry => self.entry.clone().call(request).await,
             Service::Svid => self.svid.clone().call(request).await,
             Service::Sync => self.sync.clone().call(request).await,
+            Service::Authority => self.authority.clone().call(request).await,
             Service::LocalAuthority => self.local_authority.clone().call(request).await,
             Service::Debug => self.debug.clone().call(request).await,
             Service::Logger => self.logger.clone().call(request).await,

@@ -35,6 +35,7 @@ use crate::attestor::x509pop::{self, X509Pop, X509PopConfig};
 use crate::attestor::{Attestors, NodeAttestor};
 use crate::ca::{self, Authority, AuthorityError};
 use crate::config::{Operations, x509pop_from};
+use crate::holdings::Holdings;
 use crate::keymanager::{KeyManager, MeasuredKeyManager};
 use crate::registry::{self, NodePruning, OpenError, Registry};
 use crate::store::{SqliteOptions, SqliteStore, StoreError};
@@ -166,7 +167,6 @@ pub async fn start(
     let opening = Registry::open(store, settings, Arc::clone(&clock), &steps, supervisor);
     let registry = telemetry.watch("entry.cache.reload", opening).await?;
     registry.measure_by(&telemetry);
-    let jwt_disabled = plan.authorities.disable_jwt_svids;
     let authority = Authority::start(
         plan.authorities,
         registry.clone(),
@@ -211,11 +211,12 @@ pub async fn start(
     let context = Arc::new(Context {
         trust_domain: trust_domain.clone(),
         registry,
+        jwt_disabled: authority.settings().disable_jwt_svids,
         authority,
+        holdings: Holdings::new(clock.now()),
         clock,
         steps,
         admin_ids: plan.admin_ids.clone(),
-        jwt_disabled,
         agent_id_as_selector: plan.operations.agent_id_as_selector,
         attestors: Attestors::new(attestors),
         limits: Limits::new(plan.limit_attestation, plan.limit_signing),

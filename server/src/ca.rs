@@ -35,8 +35,8 @@ use crate::registry::Registry;
 use crate::store::StoreError;
 use kind::{Held, Jwt, Kind, X509};
 
-pub(crate) use force::Step;
 pub use force::{AuthorityKind, ForceError, LocalAuthorities, LocalAuthority};
+pub(crate) use force::{Step, past};
 pub use journal::JournalError;
 pub use sign::SigningError;
 

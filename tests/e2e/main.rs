@@ -12,6 +12,7 @@ mod dev;
 mod endpoints;
 mod faults;
 mod federation;
+mod forced_rotation;
 mod image;
 mod mtls;
 mod node_certificate;

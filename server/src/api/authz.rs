@@ -4,7 +4,7 @@
 //! reads a message.
 //!
 //! Invariant: a method that isn't in the table is refused, and every method of the compiled descriptors of SPIRE's
-//! server APIs, of `credence.sync.v1` and of gRPC health is in it (a test walks them).
+//! server APIs, of our own services and of gRPC health is in it (a test walks them).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -77,6 +77,7 @@ pub(crate) enum Service {
     TrustDomain,
     LocalAuthority,
     Sync,
+    Authority,
     Debug,
     Logger,
     Health,
@@ -243,6 +244,11 @@ const TABLE: &[Group] = &[
         ],
     ),
     (Service::Sync, "credence.sync.v1.Sync", &[("Subscribe", AGENT)]),
+    (
+        Service::Authority,
+        "credence.authority.v1.Authority",
+        &[("CheckStep", OPERATOR)],
+    ),
     (
         Service::Debug,
         "spire.api.server.debug.v1.Debug",

@@ -54,7 +54,8 @@ impl pb::bundle_server::Bundle for BundleService {
             .registry
             .telemetry()
             .counted("datastore.bundle.fetch");
-        own::get(&self.context, request.get_ref()).map(Response::new)
+        let call = Call::of(&request)?.clone();
+        own::get(&self.context, &call, request.get_ref()).map(Response::new)
     }
 
     async fn append_bundle(

@@ -21,6 +21,7 @@ use super::refusals::Refusals;
 use super::status::fault;
 use crate::attestor::Attestors;
 use crate::ca::Authority;
+use crate::holdings::Holdings;
 use crate::registry::{Registry, TransactError};
 
 /// What every service is built from.
@@ -52,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) audit: Option<AuditLog>,
     /// The operator's own authorization policy, if there is one.
     pub(crate) policy: Option<Policy>,
+    /// What agents were given, for those who rotate authorities by hand.
+    pub(crate) holdings: Holdings,
     /// The log, whose level the Logger service sets.
     pub(crate) log: LogHandle,
     /// The server's own SVID, which the Debug service shows.

@@ -160,6 +160,17 @@ impl Authority {
     }
 }
 
+/// When an authority stopped signing, if that is known, and when it ends; none if it isn't this server's.
+pub(crate) fn past(state: &State, kind: AuthorityKind, id: &str) -> Option<(Option<Timestamp>, Timestamp)> {
+    let journal = Journal::read(state).ok()?;
+    let entries = match kind {
+        AuthorityKind::X509 => journal.x509,
+        AuthorityKind::Jwt => journal.jwt,
+    };
+    let entry = entries.iter().find(|entry| &*entry.authority_id == id)?;
+    Some((entry.retired_at, entry.not_after))
+}
+
 /// What an authority is to this server.
 enum Role {
     Active,

@@ -1,5 +1,7 @@
 //! `localauthority`: rotation of the authorities by hand. X.509 and JWT have the same commands.
 
+mod guard;
+
 use clap::{Args, Subcommand};
 use credence_command::{CommandError, Console, Format, json, output::Output};
 use credence_proto::spire::api::server::localauthority::v1 as pb;
@@ -8,6 +10,7 @@ use prost::{Message, Name};
 use tonic::transport::Channel;
 
 use super::{Remote, SOCKET, request::date};
+use guard::{WireStep, refuse_too_early, warn_if_early};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -114,6 +117,9 @@ pub(super) struct Taint {
         hide_default_value = true
     )]
     authority_id: String,
+    /// Don't wait for agents that haven't taken the step before
+    #[arg(long = "force")]
+    force: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -128,6 +134,9 @@ pub(super) struct Revoke {
         hide_default_value = true
     )]
     authority_id: String,
+    /// Don't wait for agents that haven't taken the step before
+    #[arg(long = "force")]
+    force: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -199,6 +208,7 @@ impl KindCommand for Prepare {
 impl KindCommand for Activate {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let authority_id = required(&self.authority_id)?;
+        warn_if_early(kind, &authority_id, &channel, console).await?;
         let mut client = LocalAuthorityClient::new(channel);
         let done = Done {
             kind,
@@ -228,6 +238,9 @@ impl KindCommand for Activate {
 impl KindCommand for Taint {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let authority_id = required(&self.authority_id)?;
+        if !self.force {
+            refuse_too_early(kind, WireStep::Taint, &authority_id, &channel, console).await?;
+        }
         let mut client = LocalAuthorityClient::new(channel);
         let done = Done {
             kind,
@@ -257,6 +270,9 @@ impl KindCommand for Taint {
 impl KindCommand for Revoke {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let authority_id = required(&self.authority_id)?;
+        if !self.force {
+            refuse_too_early(kind, WireStep::Revoke, &authority_id, &channel, console).await?;
+        }
         let mut client = LocalAuthorityClient::new(channel);
         let done = Done {
             kind,

@@ -11,32 +11,32 @@ use serde_json::Value;
 
 use crate::harness::{DOMAIN, Lab, NOW};
 
-struct Ran {
-    status: u8,
+pub(crate) struct Ran {
+    pub(crate) status: u8,
     out: String,
-    err: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// The output of a command that succeeded without a word on stderr.
-    fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!((self.status, self.err.as_str()), (0, ""), "{}", self.out);
         self.out
     }
 
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
     /// What a command that failed wrote on stderr.
-    fn failed(self) -> String {
+    pub(crate) fn failed(self) -> String {
         assert_eq!(self.status, 1, "{}", self.out);
         self.err
     }
 }
 
 impl Lab {
-    async fn command(&self, line: &str) -> Ran {
+    pub(crate) async fn command(&self, line: &str) -> Ran {
         self.command_with(line, String::new()).await
     }
 

@@ -21,6 +21,7 @@ mod harness;
 mod localauthority;
 mod operations;
 mod push;
+mod revoke_guard;
 mod robust;
 mod svid;
 mod telemetry;

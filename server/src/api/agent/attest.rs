@@ -185,10 +185,14 @@ pub(super) fn verified_csr(der: &[u8]) -> Result<VerifiedCsr, Status> {
 
 /// Signs an agent's SVID. Whoever signs hands it out only once the registry knows its serial.
 pub(super) fn sign(context: &Context, id: &SpiffeId, csr: &VerifiedCsr) -> Result<X509Svid, Status> {
-    context
+    let issued = context
         .authority
         .sign_agent_svid(csr, id)
-        .map_err(|error| context.not_signed("failed to sign X509 SVID", &error))
+        .map_err(|error| context.not_signed("failed to sign X509 SVID", &error))?;
+    context
+        .holdings
+        .agent_svid_issued(id, &issued, context.clock.now());
+    Ok(issued)
 }
 
 async fn by_join_token(

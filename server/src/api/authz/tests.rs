@@ -163,12 +163,13 @@ fn admins() -> HashSet<SpiffeId> {
     .into()
 }
 
-/// The paths of all methods that SPIRE's server, our push service and gRPC health have in the descriptors.
+/// The paths of all methods that SPIRE's server, our own services and gRPC health have in the descriptors.
 fn described() -> Vec<String> {
     let set = FileDescriptorSet::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap();
     let ours = |package: &str| {
         package.starts_with("spire.api.server.")
             || package == "credence.sync.v1"
+            || package == "credence.authority.v1"
             || package == "grpc.health.v1"
     };
     let mut paths = Vec::new();

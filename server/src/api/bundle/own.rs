@@ -10,16 +10,28 @@ use credence_proto::spire::api::types;
 use tonic::{Code, Status};
 
 use crate::api::call::Call;
+use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::convert::bundle as convert;
 use crate::api::limits::Bucket;
 use crate::api::status::{fault, invalid};
 use crate::store::Change;
 
-pub(super) fn get(context: &Context, request: &pb::GetBundleRequest) -> Result<types::Bundle, Status> {
+pub(super) fn get(
+    context: &Context,
+    call: &Call,
+    request: &pb::GetBundleRequest,
+) -> Result<types::Bundle, Status> {
     let bundle = context.registry.read().own_bundle().cloned();
     let bundle = bundle.ok_or_else(not_found)?;
     let mask = request.output_mask.as_ref().unwrap_or(&convert::ALL);
+    if let Caller::Peer { id, not_after, .. } = call.caller()
+        && id.is_agent()
+        && mask.x509_authorities
+        && mask.jwt_authorities
+    {
+        context.holdings.bundle_given(id, *not_after, &bundle);
+    }
     Ok(convert::to_proto(&bundle, mask))
 }
 

@@ -27,6 +27,10 @@ pub(super) async fn x509_ca(
         .authority
         .sign_downstream_ca(&csr, super::mint::ttl(request.preferred_ttl))
         .map_err(|error| context.not_signed("failed to sign downstream X.509 CA", &error))?;
+    if let (Some(made), Some(last)) = (chain.first(), chain.last()) {
+        let (authority, now) = (last.authority_key_id(), context.clock.now());
+        context.holdings.minted(authority, made.not_after(), now);
+    }
     let bundle = context.registry.read().own_bundle().cloned();
     let bundle = bundle.ok_or_else(|| Status::not_found("bundle not found"))?;
     let roots = bundle.x509_authorities.iter();

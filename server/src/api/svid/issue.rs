@@ -53,9 +53,9 @@ pub(super) async fn x509_batch(
             .collect()
     };
     let results = if asked.len() <= ALONE {
-        sign_all(context, asked).await
+        sign_all(context, agent, asked).await
     } else {
-        sign_in_parallel(context, asked).await?
+        sign_in_parallel(context, agent, asked).await?
     };
     Ok(pb::BatchNewX509svidResponse { results })
 }
@@ -82,7 +82,11 @@ fn not_authorized() -> Status {
 }
 
 /// Signs on all workers of the runtime, an equal share on each, in the order of the request.
-async fn sign_in_parallel(context: &Arc<Context>, asked: Vec<Asked>) -> Result<Vec<Outcome>, Status> {
+async fn sign_in_parallel(
+    context: &Arc<Context>,
+    agent: &SpiffeId,
+    asked: Vec<Asked>,
+) -> Result<Vec<Outcome>, Status> {
     let workers = tokio::runtime::Handle::current().metrics().num_workers().max(1);
     let share = asked.len().div_ceil(workers);
     let mut tasks = JoinSet::new();
@@ -90,8 +94,8 @@ async fn sign_in_parallel(context: &Arc<Context>, asked: Vec<Asked>) -> Result<V
     let mut shares = 0_usize;
     while asked.peek().is_some() {
         let items: Vec<Asked> = asked.by_ref().take(share).collect();
-        let (context, at) = (Arc::clone(context), shares);
-        tasks.spawn(async move { (at, sign_all(&context, items).await) });
+        let (context, agent, at) = (Arc::clone(context), agent.clone(), shares);
+        tasks.spawn(async move { (at, sign_all(&context, &agent, items).await) });
         shares += 1;
     }
     let mut done = Vec::with_capacity(shares);
@@ -103,11 +107,11 @@ async fn sign_in_parallel(context: &Arc<Context>, asked: Vec<Asked>) -> Result<V
 }
 
 /// Signs one after the other, and lets others have the worker in between.
-async fn sign_all(context: &Context, asked: Vec<Asked>) -> Vec<Outcome> {
+async fn sign_all(context: &Context, agent: &SpiffeId, asked: Vec<Asked>) -> Vec<Outcome> {
     let several = asked.len() > 1;
     let mut outcomes = Vec::with_capacity(asked.len());
     for item in asked {
-        let outcome = match item.and_then(|(entry, csr)| sign(context, &entry, &csr)) {
+        let outcome = match item.and_then(|(entry, csr)| sign(context, agent, &entry, &csr)) {
             Ok(svid) => Outcome {
                 status: Some(status::item_ok()),
                 svid: Some(svid),
@@ -125,7 +129,12 @@ async fn sign_all(context: &Context, asked: Vec<Asked>) -> Vec<Outcome> {
     outcomes
 }
 
-fn sign(context: &Context, entry: &AuthorizedEntry, csr: &[u8]) -> Result<types::X509svid, Status> {
+fn sign(
+    context: &Context,
+    agent: &SpiffeId,
+    entry: &AuthorizedEntry,
+    csr: &[u8],
+) -> Result<types::X509svid, Status> {
     let csr = VerifiedCsr::from_der(csr).map_err(|fault| match fault {
         CsrError::Signature(_) => invalid("invalid CSR signature", fault),
         _ => invalid("malformed CSR", fault),
@@ -134,6 +143,9 @@ fn sign(context: &Context, entry: &AuthorizedEntry, csr: &[u8]) -> Result<types:
         .authority
         .sign_x509_svid(&csr, entry)
         .map_err(|error| context.not_signed("failed to sign X509-SVID", &error))?;
+    context
+        .holdings
+        .svid_issued(agent, &entry.id, &issued, context.clock.now());
     Ok(svid::x509_to_proto(&issued))
 }
 
@@ -164,6 +176,7 @@ pub(super) async fn jwt(
         .authority
         .sign_jwt_svid(&entry, &request.audience)
         .map_err(|error| context.not_signed("failed to sign JWT-SVID", &error))?;
+    context.holdings.token_issued(&issued, context.clock.now());
     Ok(pb::NewJwtsvidResponse {
         svid: Some(svid::jwt_to_proto(&entry.spiffe_id, issued)),
     })

@@ -42,6 +42,8 @@ pub(super) fn x509(
         .authority
         .mint_x509_svid(&csr, &id, ttl(request.ttl))
         .map_err(|error| context.not_signed("failed to sign X509-SVID", &error))?;
+    let (authority, now) = (issued.authority_key_id.as_deref(), context.clock.now());
+    context.holdings.minted(authority, issued.not_after, now);
     Ok(pb::MintX509svidResponse {
         svid: Some(svid::x509_to_proto(&issued)),
     })
@@ -59,6 +61,7 @@ pub(super) fn jwt(
         .authority
         .mint_jwt_svid(&id, &request.audience, ttl(request.ttl))
         .map_err(|error| context.not_signed("failed to sign JWT-SVID", &error))?;
+    context.holdings.token_issued(&issued, context.clock.now());
     Ok(pb::MintJwtsvidResponse {
         svid: Some(svid::jwt_to_proto(&id, issued)),
     })

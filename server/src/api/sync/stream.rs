@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use credence_identity::{Entry, EntryId, SpiffeId, Timestamp};
+use credence_identity::{Bundle, Entry, EntryId, SpiffeId, Timestamp, TrustDomain};
 use credence_proto::credence::sync::v1 as pb;
 use credence_proto::credence::sync::v1::subscribe_request::{Step, Want};
 use credence_proto::credence::sync::v1::subscribe_response::{Delta, Event, Heartbeat, Revisions, Unchanged};
@@ -49,6 +49,8 @@ pub(super) struct Subscriber {
 /// What is still to be sent, a message at a time.
 enum Work {
     Event(Event),
+    /// Bundles, and the own one if it is among them.
+    Bundles(Delta, Option<Arc<Bundle>>),
     /// The rest of the revisions, in reverse.
     Revisions(Vec<Arc<Entry>>),
     /// The rest of the bodies, in reverse.
@@ -108,14 +110,7 @@ impl Subscriber {
         };
         let view = subscriber.view();
         let Difference { bundles, .. } = subscriber.sent.advance(&view);
-        let bundles = bundles
-            .iter()
-            .map(|known| bundle::to_proto(known, &bundle::ALL))
-            .collect();
-        subscriber.work.push_back(Work::Event(Event::Delta(Delta {
-            bundles,
-            ..Delta::default()
-        })));
+        subscriber.queue_bundles(&bundles, &[]);
         subscriber.work.push_back(if view.is_held(&hold.entries_digest) {
             Work::Event(Event::Unchanged(Unchanged {}))
         } else {
@@ -199,20 +194,7 @@ impl Subscriber {
         } = difference;
         // Bundles first: an entry may need a new one.
         if !bundles.is_empty() || !removed_domains.is_empty() {
-            let bundles = bundles
-                .iter()
-                .map(|changed| bundle::to_proto(changed, &bundle::ALL))
-                .collect();
-            let removed_trust_domains = removed_domains
-                .iter()
-                .map(|name| name.as_str().to_owned())
-                .collect();
-            let delta = Delta {
-                bundles,
-                removed_trust_domains,
-                ..Delta::default()
-            };
-            self.work.push_back(Work::Event(Event::Delta(delta)));
+            self.queue_bundles(&bundles, &removed_domains);
         }
         if !removed.is_empty() {
             self.work.push_back(Work::Removed(reversed(removed)));
@@ -220,6 +202,20 @@ impl Subscriber {
         if !entries.is_empty() {
             self.work.push_back(Work::Bodies(reversed(entries)));
         }
+    }
+
+    fn queue_bundles(&mut self, bundles: &[Arc<Bundle>], removed: &[TrustDomain]) {
+        let is_own = |bundle: &&Arc<Bundle>| bundle.trust_domain == self.context.trust_domain;
+        let own = bundles.iter().find(is_own).cloned();
+        let delta = Delta {
+            bundles: bundles
+                .iter()
+                .map(|told| bundle::to_proto(told, &bundle::ALL))
+                .collect(),
+            removed_trust_domains: removed.iter().map(|name| name.as_str().to_owned()).collect(),
+            ..Delta::default()
+        };
+        self.work.push_back(Work::Bundles(delta, own));
     }
 
     /// Queues the bodies an agent wants, those it may not have left out.
@@ -249,6 +245,13 @@ impl Subscriber {
     fn next_event(&mut self) -> Option<Event> {
         let (event, rest) = match self.work.pop_front()? {
             Work::Event(event) => (event, None),
+            Work::Bundles(delta, own) => {
+                if let Some(own) = own {
+                    let holdings = &self.context.holdings;
+                    holdings.bundle_given(&self.agent, self.not_after, &own);
+                }
+                (Event::Delta(delta), None)
+            }
             Work::Revisions(mut rest) => {
                 let entries = page(&mut rest).iter().map(|entry| revision(entry)).collect();
                 let more = !rest.is_empty();

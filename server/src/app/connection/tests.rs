@@ -63,6 +63,7 @@ async fn parts() -> (Arc<Services>, Registry) {
         registry: registry.clone(),
         server_svid: authority.server_svid(),
         authority,
+        holdings: crate::holdings::Holdings::new(clock.now()),
         clock,
         steps,
         admin_ids: HashSet::new(),
