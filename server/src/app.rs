@@ -150,14 +150,7 @@ pub async fn start(
     supervisor: &Supervisor,
 ) -> Result<Bound, StartError> {
     let trust_domain = plan.authorities.trust_domain.clone();
-    let subject = Subject {
-        service: "spire_server",
-        version: env!("CARGO_PKG_VERSION"),
-        trust_domain: &trust_domain,
-        key_exchange: plan.operations.key_exchange,
-    };
-    let (telemetry, prometheus) =
-        Telemetry::start(&plan.telemetry, subject, &clock, &log, supervisor).await?;
+    let (telemetry, prometheus) = measure(&plan, &clock, &log, supervisor).await?;
     let steps = StepWatch::spawn(Arc::clone(&clock), supervisor);
     let store = SqliteStore::open(&plan.database).await?;
     let settings = registry::Settings {
@@ -191,13 +184,7 @@ pub async fn start(
     let mut attestors: Vec<Arc<dyn NodeAttestor>> = Vec::new();
     let mut plugins = Vec::new();
     if let Some(config) = plan.x509pop {
-        let (own, bundles) = (trust_domain.clone(), registry.clone());
-        let attestor = X509Pop::new(
-            trust_domain.clone(),
-            config,
-            Arc::new(move || bundles.read().bundle(&own).cloned()),
-            Arc::clone(&clock),
-        );
+        let attestor = x509pop_attestor(config, &registry, &clock);
         if let Some(file) = &plan.operations.x509pop_file {
             plugins.push(reconfigurable(&attestor, file));
         }
@@ -236,14 +223,7 @@ pub async fn start(
     };
     let listener = TcpListener::bind(plan.bind).await.map_err(failed)?;
     let tcp = listener.local_addr().map_err(failed)?;
-    let health = match plan.health {
-        Some(checks) => {
-            let address = format!("{}:{}", checks.bind_address, checks.bind_port);
-            let served = serve_health(checks, move || health::findings(&context), supervisor).await;
-            Some(served.map_err(|source| StartError::Health { address, source })?)
-        }
-        None => None,
-    };
+    let health = probes(plan.health, context, supervisor).await?;
     let guests = Guests {
         trust_domain,
         admin_ids: plan.admin_ids,
@@ -274,6 +254,46 @@ fn reconfigurable(attestor: &X509Pop, file: &Path) -> Reconfigurable {
         Ok(())
     };
     Reconfigurable::new("NodeAttestor", x509pop::TYPE, file, Box::new(apply))
+}
+
+/// Starts what measures, and says where Prometheus can read.
+async fn measure(
+    plan: &Plan,
+    clock: &Arc<dyn Clock>,
+    log: &LogHandle,
+    supervisor: &Supervisor,
+) -> Result<(Telemetry, Option<SocketAddr>), TelemetryError> {
+    let subject = Subject {
+        service: "spire_server",
+        version: env!("CARGO_PKG_VERSION"),
+        trust_domain: &plan.authorities.trust_domain,
+        key_exchange: plan.operations.key_exchange,
+    };
+    Telemetry::start(&plan.telemetry, subject, clock, log, supervisor).await
+}
+
+/// Serves the HTTP probes, if they are on.
+async fn probes(
+    checks: Option<HealthChecks>,
+    context: Arc<Context>,
+    supervisor: &Supervisor,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(checks) = checks else { return Ok(None) };
+    let address = format!("{}:{}", checks.bind_address, checks.bind_port);
+    let served = serve_health(checks, move || health::findings(&context), supervisor).await;
+    served
+        .map(Some)
+        .map_err(|source| StartError::Health { address, source })
+}
+
+/// The x509pop attestor, which takes SVIDs of the own trust domain by its bundle of the moment.
+fn x509pop_attestor(config: X509PopConfig, registry: &Registry, clock: &Arc<dyn Clock>) -> X509Pop {
+    let (own, bundles) = (registry.read().trust_domain().clone(), registry.clone());
+    let bundle = {
+        let own = own.clone();
+        Arc::new(move || bundles.read().bundle(&own).cloned())
+    };
+    X509Pop::new(own, config, bundle, Arc::clone(clock))
 }
 
 /// The bundles that TLS callers are verified by: the own trust domain's, and those of foreign admins.
