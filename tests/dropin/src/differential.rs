@@ -24,7 +24,8 @@ use std::path::Path;
 
 use credence_test_support::counterparts;
 
-use crate::{Programs, report};
+use crate::Programs;
+use crate::report::{self, Counts};
 use compare::Ledger;
 use side::Side;
 
@@ -33,6 +34,36 @@ use side::Side;
 /// # Panics
 /// On differences that aren't listed, and on listed ones that didn't occur.
 pub fn run(name: &str, spire: &Programs, credence: &Programs) {
+    let counts = compared(name, spire, (credence, credence), true);
+    finished(&format!("differential: {name}"), counts, spire);
+}
+
+/// Executes the steps with the command line of one make on the server and agent of the other, and compares with SPIRE's
+/// on SPIRE's.
+///
+/// # Panics
+/// On differences that aren't listed.
+pub fn administer(name: &str, spire: &Programs, credence: &Programs) {
+    let counts = compared(name, spire, (credence, spire), false);
+    finished(
+        &format!("SPIRE's command line at our server: {name}"),
+        counts,
+        spire,
+    );
+    let counts = compared(name, spire, (spire, credence), false);
+    finished(
+        &format!("our command line at SPIRE's server: {name}"),
+        counts,
+        spire,
+    );
+}
+
+fn finished(test: &str, counts: Counts, spire: &Programs) {
+    counterparts::record(&format!("spire ({test})"), &format!("ran: {counts}"));
+    report::passed(test, counts, spire);
+}
+
+fn compared(name: &str, spire: &Programs, (servers, commands): (&Programs, &Programs), all: bool) -> Counts {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("steps")
         .join(format!("{name}.steps"));
@@ -44,7 +75,8 @@ pub fn run(name: &str, spire: &Programs, credence: &Programs) {
         .expect("make a runtime");
     let ledger = runtime.block_on(async {
         let mut ledger = Ledger::new(&table);
-        let (mut theirs, mut ours) = (Side::start(spire, &table), Side::start(credence, &table));
+        let mut theirs = Side::start(spire, spire, &table);
+        let mut ours = Side::start(servers, commands, &table);
         tokio::join!(theirs.raise(), ours.raise());
         for group in &table.groups {
             for step in group.steps() {
@@ -54,10 +86,5 @@ pub fn run(name: &str, spire: &Programs, credence: &Programs) {
         }
         ledger
     });
-    let counts = ledger.close();
-    counterparts::record(
-        &format!("spire (differential, {name})"),
-        &format!("ran: {counts}"),
-    );
-    report::passed(&format!("differential: {name}"), counts, spire);
+    ledger.close(all)
 }

@@ -18,10 +18,28 @@ macro_rules! tables {
 
 tables!(
     agent,
+    authority,
+    bundle,
     callers,
+    command_authority,
     command_entry,
     command_other,
+    delegate,
     entry,
     svid,
+    trustdomain,
+    validate_agent,
+    validate_server,
     workload
 );
+
+/// The command line of each make administers the server of the other.
+#[test]
+fn each_command_line_administers_the_other_server() {
+    let Some(spire) = spire("command lines") else {
+        return;
+    };
+    for table in ["command_authority", "command_entry", "command_other"] {
+        differential::administer(table, &spire, &credence());
+    }
+}

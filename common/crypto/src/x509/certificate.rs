@@ -33,7 +33,7 @@ pub enum CertificateError {
     #[error("certificate: {0}")]
     PublicKey(#[from] PublicKeyError),
     /// The PEM text can't be read, or holds no certificate.
-    #[error("PEM text holds no certificate")]
+    #[error("no PEM blocks")]
     NoPemCertificate,
 }
 

@@ -23,8 +23,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Side {
     programs: Programs,
+    commands: Programs,
     site: Site,
-    with_agent: bool,
+    agent: Option<String>,
     processes: Vec<Process>,
     cast: Option<Cast>,
     channels: BTreeMap<String, Channel>,
@@ -34,13 +35,16 @@ pub(super) struct Side {
 
 impl Side {
     /// Starts the server.
-    pub(super) fn start(programs: &Programs, table: &Table) -> Self {
+    ///
+    /// `commands` are the programs whose command lines are typed: those of either make administer either.
+    pub(super) fn start(programs: &Programs, commands: &Programs, table: &Table) -> Self {
         let site = Site::new(&table.server);
         let server = site.start_server(programs);
         Self {
             programs: programs.clone(),
+            commands: commands.clone(),
             site,
-            with_agent: table.agent,
+            agent: table.agent.clone(),
             processes: vec![server],
             cast: None,
             channels: BTreeMap::new(),
@@ -53,8 +57,8 @@ impl Side {
     pub(super) async fn raise(&mut self) {
         let local = self.channel("local").await;
         self.cast = Some(Cast::assemble(&local, self.site.port()).await);
-        if self.with_agent {
-            let agent = self.site.join(&self.programs, &self.programs, "agent", "");
+        if let Some(lines) = &self.agent {
+            let agent = self.site.join(&self.programs, &self.programs, "agent", lines);
             self.processes.push(agent);
         }
     }
@@ -118,14 +122,14 @@ impl Side {
             Action::Command { agent, words, input } => {
                 let words: Vec<String> = words.iter().map(|word| self.fill(word)).collect();
                 let input = self.fill(input).replace("\\n", "\n");
-                command::run(&self.programs, &self.site, *agent, &words, &input).await
+                command::run(&self.commands, &self.site, *agent, &words, &input).await
             }
             Action::Pause(milliseconds) => {
                 tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
                 Value::Null
             }
             Action::Validate { block, lines } => {
-                command::validate(&self.programs, &self.site, block, &self.fill(lines)).await
+                command::validate(&self.commands, &self.site, block, &self.fill(lines)).await
             }
         }
     }

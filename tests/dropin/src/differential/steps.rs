@@ -3,7 +3,7 @@
 //! ```text
 //! # a comment
 //! @server ca_ttl = "12h"                     a line for the server block of both sides
-//! @agent                                     an agent of each make runs on each side
+//! @agent x509_svid_cache_max_size = 8        an agent of each make runs on each side, with that line in its block
 //! @callers Agent Entry !RenewAgent                      each method of these services with an empty request, by each caller
 //! == a title
 //! local Entry/GetEntry {"id": "x"}           CALLER SERVICE/METHOD REQUEST, JSON that may go on over lines
@@ -38,8 +38,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Lines for the `server` block.
     pub(super) server: String,
-    /// Whether an agent runs on each side.
-    pub(super) agent: bool,
+    /// Lines for the `agent` block, if an agent runs on each side.
+    pub(super) agent: Option<String>,
     pub(super) groups: Vec<Group>,
     /// Differences that may stand at any step.
     pub(super) allowed: Vec<Allowed>,
@@ -200,8 +200,8 @@ pub(super) fn parse(name: &str, text: &str) -> Table {
         } else if let Some(rest) = bare.strip_prefix("@server ") {
             table.server.push_str(rest);
             table.server.push('\n');
-        } else if bare == "@agent" {
-            table.agent = true;
+        } else if let Some(lines) = bare.strip_prefix("@agent") {
+            table.agent = Some(lines.trim().to_owned());
         } else if let Some(services) = bare.strip_prefix("@callers ") {
             let (spared, services): (Vec<&str>, Vec<&str>) = services
                 .split_whitespace()
