@@ -15,8 +15,10 @@ mod certificates;
 pub mod differential;
 mod programs;
 pub mod report;
+mod served;
 mod site;
 
 pub use certificates::NodeCertificates;
 pub use programs::{Make, Programs, spire};
+pub use served::{ServedJwt, ServedX509};
 pub use site::{Site, said};

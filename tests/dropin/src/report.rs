@@ -31,8 +31,13 @@ impl Display for Counts {
 
 /// The tests that make up a full run.
 const FULL: &[&str] = &[
-    "an agent of SPIRE at our server",
-    "our agent at a server of SPIRE",
+    "attestation: our server",
+    "attestation: our agent",
+    "renewal and restarts: our server",
+    "renewal and restarts: our agent",
+    "taint: our server",
+    "taint: our agent",
+    "log lines",
     "SPIRE's command line at our server: command_authority",
     "SPIRE's command line at our server: command_entry",
     "SPIRE's command line at our server: command_other",

@@ -1,5 +1,10 @@
 //! Our programs beside SPIRE's and in their place: real processes of both makes, from the same configuration files.
-#![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed expectation is a failed test, and real processes run on real time"
+)]
 
 mod cross;
 mod differential;

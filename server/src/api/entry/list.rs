@@ -169,13 +169,10 @@ impl Filter {
                 .selectors
                 .as_ref()
                 .is_none_or(|(match_, set)| match_.passes(set, &entry.selectors))
-            && self
-                .federates_with
-                .as_ref()
-                .is_none_or(|(match_, set)| {
-                    // As SPIRE has it, an entry that federates with nobody isn't one of a subset.
-                    !entry.federates_with.is_empty() && match_.passes(set, &entry.federates_with)
-                })
+            && self.federates_with.as_ref().is_none_or(|(match_, set)| {
+                // As SPIRE has it, an entry that federates with nobody isn't one of a subset.
+                !entry.federates_with.is_empty() && match_.passes(set, &entry.federates_with)
+            })
             && self.hint.as_ref().is_none_or(|hint| *entry.hint == **hint)
             && (!self.downstream || entry.downstream)
     }

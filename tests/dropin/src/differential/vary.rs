@@ -25,6 +25,15 @@ pub(super) fn each_field_wrong(method: &str, request: &Value, spared: &[&str]) -
 
 fn walk(message: &MessageDescriptor, value: &Value, path: &str, into: &mut Vec<(String, Option<Value>)>) {
     for field in message.fields() {
+        // Of a choice only one can be given.
+        let taken = field.containing_oneof().is_some_and(|choice| {
+            choice
+                .fields()
+                .any(|other| other != field && value.get(other.name()).is_some())
+        });
+        if taken {
+            continue;
+        }
         let at = if path.is_empty() {
             field.name().to_owned()
         } else {
