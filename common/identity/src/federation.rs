@@ -82,11 +82,11 @@ impl FromStr for BundleEndpointUrl {
     type Err = BundleEndpointUrlError;
 
     fn from_str(text: &str) -> Result<Self, BundleEndpointUrlError> {
-        check_characters(text)?;
         let (_, rest) = text
             .split_once(':')
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
             .ok_or(BundleEndpointUrlError::Scheme)?;
+        check_characters(text)?;
         let hierarchy = rest.strip_prefix("//").ok_or(BundleEndpointUrlError::NoHost)?;
         let end = hierarchy.find(['/', '?', '#']).unwrap_or(hierarchy.len());
         let (authority, _) = hierarchy.split_at(end);
@@ -200,7 +200,8 @@ mod tests {
             ("https://example.org:99999", BadPort),
             ("https://example.org/%zz", BadPercent),
             ("https://example.org/%a", BadPercent),
-            (" https://example.org", BadCharacter(' ')),
+            (" https://example.org", Scheme),
+            ("x y", Scheme),
             ("https://example.org/\n", BadCharacter('\n')),
             ("https://exämple.org", BadCharacter('ä')),
         ] {
