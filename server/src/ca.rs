@@ -1,6 +1,6 @@
 //! The authorities of the trust domain, and everything that is signed by them.
 //!
-//! Owns the X.509 and JWT authorities (one mechanism over `kind::Kind`), their rotation, their journal, the server's own
+//! Owns the X.509, JWT and WIT authorities (one mechanism over `kind::Kind`), their rotation, their journal, the server's own
 //! SVID and the profiles of what is signed. It decides nobody's entitlement: what a workload gets comes as a
 //! [`VerifiedCsr`](credence_crypto::csr::VerifiedCsr) and an [`AuthorizedEntry`](crate::registry::AuthorizedEntry), which only their checkers make. All of its writes go
 //! through the registry. Invariants: an authority is in the published bundle and in the journal before it signs; if
@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use credence_crypto::jwt::{JwtKey, JwtSignError};
+use credence_crypto::wit::WitKey;
 use credence_crypto::x509::{CaSubject, IssueError, X509Ca, X509SvidKey};
 use credence_crypto::{KeyType, RandomError};
 use credence_identity::TrustDomain;
@@ -33,12 +34,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::registry::Registry;
 use crate::store::StoreError;
-use kind::{Held, Jwt, Kind, X509};
+use kind::{Held, Jwt, Kind, Wit, X509};
 
 pub use force::{AuthorityKind, ForceError, LocalAuthorities, LocalAuthority};
 pub(crate) use force::{Step, past};
 pub use journal::JournalError;
-pub use sign::SigningError;
+pub use sign::{Holder, SigningError};
 
 /// How far back a certificate's validity begins, for verifiers whose clocks are behind; as SPIRE does.
 const BACKDATE: Duration = Duration::from_secs(10);
@@ -68,6 +69,17 @@ pub struct Settings {
     pub jwt_issuer: Option<String>,
     /// `disable_jwt_svids`: no JWT authority is made, and no token signed.
     pub disable_jwt_svids: bool,
+    /// What WIT-SVIDs are signed with; none unless the feature flag `wit-svid` is set.
+    pub wit: Option<WitSettings>,
+}
+
+/// What the configuration says about WIT-SVIDs.
+#[derive(Debug, Clone)]
+pub struct WitSettings {
+    /// `wit_key_type`.
+    pub key_type: KeyType,
+    /// `wit_issuer`: the `iss` of tokens.
+    pub issuer: Option<String>,
 }
 
 impl Settings {
@@ -85,6 +97,7 @@ impl Settings {
             agent_ttl: HOUR,
             jwt_issuer: None,
             disable_jwt_svids: false,
+            wit: None,
         }
     }
 }
@@ -136,8 +149,10 @@ pub(crate) struct Context {
 pub(crate) struct Issuers {
     x509: ArcSwapOption<Held<X509Ca>>,
     jwt: ArcSwapOption<Held<JwtKey>>,
+    wit: ArcSwapOption<Held<WitKey>>,
     x509_failures: AtomicU32,
     jwt_failures: AtomicU32,
+    wit_failures: AtomicU32,
     /// Told when another authority signs from now on; the server's own SVID may wait for that.
     activated: Notify,
     measured: Measured,
@@ -217,6 +232,7 @@ impl Authority {
         for (noun, failures) in [
             (X509::NOUN, &self.issuers.x509_failures),
             (Jwt::NOUN, &self.issuers.jwt_failures),
+            (Wit::NOUN, &self.issuers.wit_failures),
         ] {
             let failures = failures.load(Ordering::Relaxed);
             if failures > BORNE_FAILURES {

@@ -16,6 +16,7 @@ mod logger;
 mod request;
 mod run;
 mod token;
+mod wit;
 mod x509;
 
 use std::time::Duration;
@@ -81,6 +82,9 @@ enum Command {
     /// JWT-SVIDs without an entry
     #[command(subcommand)]
     Jwt(jwt::Command),
+    /// WIT-SVIDs without an entry
+    #[command(subcommand)]
+    Wit(wit::Command),
     /// Rotation of the authorities by hand
     #[command(subcommand)]
     Localauthority(localauthority::Command),
@@ -126,6 +130,7 @@ fn remote(command: Command, console: &mut Console<'_>) -> Result<(), CommandErro
             Command::Debug(debug::Command::Getinfo(command)) => command.call(console).await,
             Command::Logger(command) => command.call(console).await,
             Command::Jwt(jwt::Command::Mint(command)) => command.call(console).await,
+            Command::Wit(wit::Command::Mint(command)) => command.call(console).await,
             Command::Localauthority(command) => command.call(console).await,
         }
     }))

@@ -156,7 +156,7 @@ fn read_server(
     let socket_path = safe_path(server, "socket_path", DEFAULT_SOCKET_PATH);
     let log = log_options(server);
     let admin_ids = admin_ids(server);
-    let ca = authorities::read(server, trust_domain.as_ref());
+    let ca = authorities::read(server, trust_domain.as_ref(), operations.wit.clone());
     let registry = registry::read(server, trust_domain.as_ref());
     let plugins = plugins?;
     Some(ServerConfig {

@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::jwk::{self, Jwk, PRIVATE_MEMBERS};
-use crate::jws::{Compact, HeaderRules, JwtSignError, SignedToken, TokenKey, algorithm};
+pub use crate::jws::SignedToken;
+use crate::jws::{Compact, HeaderRules, JwtSignError, TokenKey, algorithm};
 use crate::jwt::JwtError;
 use crate::keys::{PublicKey, PublicKeyKind, SignatureAlgorithm};
 

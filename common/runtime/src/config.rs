@@ -25,7 +25,8 @@ pub use reconfigure::{Apply, Reconfigurable, reconfigure_on_signal};
 pub use report::{Fault, Place, Report};
 pub use section::{Located, Section, UnknownKeys};
 pub use shared::{
-    HealthChecks, audit_sink, feature_flags, health_checks, key_exchange, log_options, safe_path,
+    FeatureFlags, HealthChecks, audit_sink, feature_flags, health_checks, key_exchange, log_options,
+    safe_path,
 };
 pub use telemetry::{
     OtlpConfig, PrometheusConfig, PrometheusTls, Selection, TelemetryConfig, TlsCertificate, TlsReaders,

@@ -41,6 +41,7 @@ pub(crate) struct Limits {
 struct SignLimits {
     csr: Limiter,
     jwt: Limiter,
+    wit: Limiter,
 }
 
 /// What is taken from which bucket.
@@ -52,6 +53,8 @@ pub(crate) enum Bucket {
     Csr,
     /// `NewJWTSVID`: 500 a second.
     Jwt,
+    /// `BatchNewWITSVID`: 500 a second.
+    Wit,
     /// `PostStatus`: ten a second.
     Status,
     /// `PublishJWTAuthority`: 500 a second.
@@ -66,6 +69,7 @@ impl Limits {
             sign: signing.then(|| SignLimits {
                 csr: Limiter::new(500),
                 jwt: Limiter::new(500),
+                wit: Limiter::new(500),
             }),
             status: Limiter::new(10),
             publish: Limiter::new(500),
@@ -82,6 +86,7 @@ impl Limits {
             Bucket::Attest => self.attest.as_ref(),
             Bucket::Csr => self.sign.as_ref().map(|sign| &sign.csr),
             Bucket::Jwt => self.sign.as_ref().map(|sign| &sign.jwt),
+            Bucket::Wit => self.sign.as_ref().map(|sign| &sign.wit),
             Bucket::Status => Some(&self.status),
             Bucket::Publish => Some(&self.publish),
         }

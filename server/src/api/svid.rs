@@ -6,6 +6,7 @@
 mod downstream;
 mod issue;
 mod mint;
+mod wit;
 
 use std::sync::Arc;
 
@@ -45,9 +46,9 @@ impl pb::svid_server::Svid for SvidService {
 
     async fn mint_witsvid(
         &self,
-        _: Request<pb::MintWitsvidRequest>,
+        request: Request<pb::MintWitsvidRequest>,
     ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
-        Err(Status::unimplemented("WIT functionality is disabled"))
+        wit::mint(&self.context, request.get_ref()).map(Response::new)
     }
 
     async fn batch_new_x509svid(
@@ -72,9 +73,12 @@ impl pb::svid_server::Svid for SvidService {
 
     async fn batch_new_witsvid(
         &self,
-        _: Request<pb::BatchNewWitsvidRequest>,
+        request: Request<pb::BatchNewWitsvidRequest>,
     ) -> Result<Response<pb::BatchNewWitsvidResponse>, Status> {
-        Err(Status::unimplemented("WIT functionality is disabled"))
+        let call = Call::of(&request)?.clone();
+        wit::batch(&self.context, &call, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn new_downstream_x509ca(

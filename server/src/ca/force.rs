@@ -26,7 +26,7 @@ pub(super) const QUEUE: usize = 8;
 pub enum AuthorityKind {
     /// Certificate authorities.
     X509,
-    /// Keys that sign tokens.
+    /// Keys that sign JWT-SVIDs.
     Jwt,
 }
 
@@ -302,7 +302,7 @@ impl<K: Kind> Rotation<K> {
             return Ok(Role::Old(of_journal(known)));
         }
         let in_bundle = |bundle: &Arc<Bundle>| bundle.jwt_authorities_by_key_id(id).next().is_some();
-        if K::KIND == AuthorityKind::Jwt && state.own_bundle().is_some_and(in_bundle) {
+        if K::BY_HAND == Some(AuthorityKind::Jwt) && state.own_bundle().is_some_and(in_bundle) {
             return Ok(Role::Foreign(LocalAuthority {
                 id: id.into(),
                 not_after: None,

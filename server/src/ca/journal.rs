@@ -29,6 +29,8 @@ pub(crate) struct Journal {
     pub(crate) x509: Vec<JournalEntry>,
     #[serde(default)]
     pub(crate) jwt: Vec<JournalEntry>,
+    #[serde(default)]
+    pub(crate) wit: Vec<JournalEntry>,
 }
 
 /// One authority.
@@ -188,6 +190,7 @@ mod tests {
                 entry("a", SlotName::A, Status::Active),
                 entry("b", SlotName::B, Status::Prepared),
             ],
+            wit: vec![entry("d", SlotName::A, Status::Active)],
             jwt: vec![JournalEntry {
                 retired_at: Some(Timestamp::from_unix_millis(7)),
                 ..entry("c", SlotName::B, Status::Old)

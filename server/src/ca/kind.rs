@@ -1,13 +1,14 @@
-//! What X.509 and JWT authorities do not have in common; everything else is written once, over [`Kind`].
+//! What the kinds of authority do not have in common; everything else is written once, over [`Kind`], and for the two kinds
+//! of token over [`Tokens`].
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use credence_crypto::jwt::JwtKey;
 use credence_crypto::x509::{Certificate, X509Ca};
-use credence_crypto::{KeyType, Signer, hex};
+use credence_crypto::{KeyType, Profile, Signer, TokenKey, hex, jwt, wit};
 use credence_identity::rotation::Lifetime;
 use credence_identity::{Bundle, JwtAuthority, Timestamp, X509Authority};
 use credence_runtime::telemetry::Telemetry;
@@ -17,7 +18,7 @@ use super::{AuthorityError, AuthorityKind, BACKDATE, Context, Issuers, Settings}
 
 /// An authority with the key that it signs with.
 pub(crate) struct Held<S> {
-    /// The X.509 authority's subject key ID in hex, or the JWT authority's `kid`.
+    /// The X.509 authority's subject key ID in hex, or the `kid`.
     pub(crate) id: Arc<str>,
     pub(crate) issued_at: Timestamp,
     pub(crate) not_after: Timestamp,
@@ -55,8 +56,8 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     const METRIC: &'static str;
     /// The key manager's name of a slot's key is this, a dash, and the name of the slot, as SPIRE's.
     const KEY_PREFIX: &'static str;
-    /// Which kind it is.
-    const KIND: AuthorityKind;
+    /// As what operators rotate it by hand; one that they can't rotates by itself alone.
+    const BY_HAND: Option<AuthorityKind>;
 
     fn key_type(settings: &Settings) -> KeyType;
     /// Makes an authority of a new key.
@@ -90,7 +91,7 @@ pub(crate) enum X509 {}
 
 impl Kind for X509 {
     type Signer = X509Ca;
-    const KIND: AuthorityKind = AuthorityKind::X509;
+    const BY_HAND: Option<AuthorityKind> = Some(AuthorityKind::X509);
     const NOUN: &'static str = "X509 CA";
     const METRIC: &'static str = "x509_ca";
     const KEY_PREFIX: &'static str = "x509-CA";
@@ -185,30 +186,101 @@ impl Kind for X509 {
     }
 }
 
-/// Keys that sign tokens.
-#[derive(Debug)]
-pub(crate) enum Jwt {}
+/// A kind of token, as far as its authorities differ from those of the other.
+pub(crate) trait Tokens: Profile {
+    const NOUN: &'static str;
+    const METRIC: &'static str;
+    const KEY_PREFIX: &'static str;
+    const BY_HAND: Option<AuthorityKind>;
 
-impl Kind for Jwt {
-    type Signer = JwtKey;
-    const KIND: AuthorityKind = AuthorityKind::Jwt;
+    fn key_type(settings: &Settings) -> KeyType;
+    fn entries(journal: &mut Journal) -> &mut Vec<JournalEntry>;
+    fn keys(bundle: &Bundle) -> &[JwtAuthority];
+    fn keys_mut(bundle: &mut Bundle) -> &mut Vec<JwtAuthority>;
+    fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<TokenKey<Self>>>;
+}
+
+impl Tokens for jwt::Jwt {
     const NOUN: &'static str = "JWT key";
     const METRIC: &'static str = "jwt_key";
     const KEY_PREFIX: &'static str = "JWT-Signer";
+    const BY_HAND: Option<AuthorityKind> = Some(AuthorityKind::Jwt);
 
     fn key_type(settings: &Settings) -> KeyType {
         settings.jwt_key_type
+    }
+
+    fn entries(journal: &mut Journal) -> &mut Vec<JournalEntry> {
+        &mut journal.jwt
+    }
+
+    fn keys(bundle: &Bundle) -> &[JwtAuthority] {
+        &bundle.jwt_authorities
+    }
+
+    fn keys_mut(bundle: &mut Bundle) -> &mut Vec<JwtAuthority> {
+        &mut bundle.jwt_authorities
+    }
+
+    fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<TokenKey<Self>>> {
+        &issuers.jwt
+    }
+}
+
+impl Tokens for wit::Wit {
+    const NOUN: &'static str = "WIT key";
+    const METRIC: &'static str = "wit_key";
+    const KEY_PREFIX: &'static str = "WIT-Signer";
+    const BY_HAND: Option<AuthorityKind> = None;
+
+    fn key_type(settings: &Settings) -> KeyType {
+        settings.wit.as_ref().map_or(KeyType::EcP256, |wit| wit.key_type)
+    }
+
+    fn entries(journal: &mut Journal) -> &mut Vec<JournalEntry> {
+        &mut journal.wit
+    }
+
+    fn keys(bundle: &Bundle) -> &[JwtAuthority] {
+        &bundle.wit_authorities
+    }
+
+    fn keys_mut(bundle: &mut Bundle) -> &mut Vec<JwtAuthority> {
+        &mut bundle.wit_authorities
+    }
+
+    fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<TokenKey<Self>>> {
+        &issuers.wit
+    }
+}
+
+/// Keys that sign tokens of a kind.
+#[derive(Debug)]
+pub(crate) struct Token<P>(PhantomData<fn() -> P>);
+
+pub(crate) type Jwt = Token<jwt::Jwt>;
+pub(crate) type Wit = Token<wit::Wit>;
+
+impl<P: Tokens> Kind for Token<P> {
+    type Signer = TokenKey<P>;
+    const BY_HAND: Option<AuthorityKind> = P::BY_HAND;
+    const NOUN: &'static str = P::NOUN;
+    const METRIC: &'static str = P::METRIC;
+    const KEY_PREFIX: &'static str = P::KEY_PREFIX;
+
+    fn key_type(settings: &Settings) -> KeyType {
+        P::key_type(settings)
     }
 
     fn make(
         settings: &Settings,
         key: Arc<dyn Signer>,
         now: Timestamp,
-    ) -> Result<Held<JwtKey>, AuthorityError> {
-        let id: Arc<str> = JwtKey::random_kid()?.into();
+    ) -> Result<Held<TokenKey<P>>, AuthorityError> {
+        let id: Arc<str> = TokenKey::<P>::random_kid()?.into();
         let not_after = (now + settings.ca_ttl).floor_to_second();
         let document = key.public_key().spki_der().into();
-        let signer = JwtKey::new(&id, key, not_after)?;
+        let signer = TokenKey::new(&id, key, not_after)?;
         Ok(Held {
             id,
             issued_at: now,
@@ -218,26 +290,26 @@ impl Kind for Jwt {
         })
     }
 
-    fn restore(key: Arc<dyn Signer>, entry: &JournalEntry) -> Option<Held<JwtKey>> {
+    fn restore(key: Arc<dyn Signer>, entry: &JournalEntry) -> Option<Held<TokenKey<P>>> {
         if key.public_key().spki_der() != &*entry.document {
             return None;
         }
-        let signer = JwtKey::new(&entry.authority_id, key, entry.not_after).ok()?;
+        let signer = TokenKey::new(&entry.authority_id, key, entry.not_after).ok()?;
         Some(held(entry, signer))
     }
 
     fn entries(journal: &mut Journal) -> &mut Vec<JournalEntry> {
-        &mut journal.jwt
+        P::entries(journal)
     }
 
     fn is_published(bundle: &Bundle, document: &[u8], id: &str) -> bool {
-        bundle
-            .jwt_authorities_by_key_id(id)
-            .any(|authority| *authority.public_key == *document)
+        P::keys(bundle)
+            .iter()
+            .any(|authority| &*authority.key_id == id && *authority.public_key == *document)
     }
 
-    fn publish(bundle: &mut Bundle, held: &Held<JwtKey>) {
-        bundle.jwt_authorities.push(JwtAuthority {
+    fn publish(bundle: &mut Bundle, held: &Held<TokenKey<P>>) {
+        P::keys_mut(bundle).push(JwtAuthority {
             key_id: Arc::clone(&held.id),
             public_key: Arc::clone(&held.document),
             expires_at: Some(held.not_after),
@@ -246,21 +318,18 @@ impl Kind for Jwt {
     }
 
     fn flags<'a>(bundle: &'a mut Bundle, id: &str) -> Vec<&'a mut bool> {
-        let with_id = bundle
-            .jwt_authorities
+        let with_id = P::keys_mut(bundle)
             .iter_mut()
             .filter(|authority| &*authority.key_id == id);
         with_id.map(|authority| &mut authority.tainted).collect()
     }
 
     fn withdraw(bundle: &mut Bundle, id: &str) {
-        bundle
-            .jwt_authorities
-            .retain(|authority| &*authority.key_id != id);
+        P::keys_mut(bundle).retain(|authority| &*authority.key_id != id);
     }
 
-    fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<JwtKey>> {
-        &issuers.jwt
+    fn issuer(issuers: &Issuers) -> &ArcSwapOption<Held<TokenKey<P>>> {
+        P::issuer(issuers)
     }
 }
 

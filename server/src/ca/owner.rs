@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::force::{ForceError, Order};
 use super::journal::{self, Journal, JournalError};
-use super::kind::{Jwt, Kind, X509};
+use super::kind::{Jwt, Kind, Wit, X509};
 use super::rotation::{Rotation, change_bundle, refused_or_failed};
 use super::{AuthorityError, AuthorityKind, Context};
 use crate::registry::State;
@@ -34,13 +34,15 @@ const KEPT_IN_BUNDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// So long after its end an authority leaves the journal, as SPIRE does.
 const KEPT_IN_JOURNAL: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Both kinds of authority.
+/// All kinds of authority.
 #[derive(Debug)]
 pub(super) struct Owner {
     context: Context,
     x509: Rotation<X509>,
     /// None if JWT-SVIDs are disabled.
     jwt: Option<Rotation<Jwt>>,
+    /// None unless WIT-SVIDs are switched on.
+    wit: Option<Rotation<Wit>>,
 }
 
 impl Owner {
@@ -53,20 +55,31 @@ impl Owner {
                 subsystem_name = "ca_manager",
                 x509_cas = journal.x509.len(),
                 jwt_keys = journal.jwt.len(),
+                wit_keys = journal.wit.len(),
                 "Journal loaded"
             );
             let jwt = (!context.settings.disable_jwt_svids)
                 .then(|| Rotation::restore(&state, keys))
                 .transpose()?;
-            Ok::<_, JournalError>((Rotation::restore(&state, keys)?, jwt))
+            let wit = context.settings.wit.as_ref();
+            let wit = wit.map(|_| Rotation::restore(&state, keys)).transpose()?;
+            Ok::<_, JournalError>((Rotation::restore(&state, keys)?, jwt, wit))
         };
-        let (mut x509, mut jwt) = restored()?;
+        let (mut x509, mut jwt, mut wit) = restored()?;
         // A rotation that is due but fails is no reason not to start while an authority is there that can sign.
         begin(&context, &mut x509).await?;
         if let Some(jwt) = &mut jwt {
             begin(&context, jwt).await?;
         }
-        Ok(Self { context, x509, jwt })
+        if let Some(wit) = &mut wit {
+            begin(&context, wit).await?;
+        }
+        Ok(Self {
+            context,
+            x509,
+            jwt,
+            wit,
+        })
     }
 
     /// Runs until shutdown drops it.
@@ -94,7 +107,11 @@ impl Owner {
             .jwt
             .as_ref()
             .map(|jwt| wake_at(now, jwt.wake_at(), &issuers.jwt_failures));
-        jwt.map_or(x509, |jwt| jwt.min(x509))
+        let wit = self
+            .wit
+            .as_ref()
+            .map(|wit| wake_at(now, wit.wake_at(), &issuers.wit_failures));
+        jwt.into_iter().chain(wit).fold(x509, Timestamp::min)
     }
 
     async fn carry_out(&mut self, order: Order) {
@@ -109,6 +126,9 @@ impl Owner {
         rotate(&self.context, &mut self.x509, &self.context.issuers.x509_failures).await;
         if let Some(jwt) = &mut self.jwt {
             rotate(&self.context, jwt, &self.context.issuers.jwt_failures).await;
+        }
+        if let Some(wit) = &mut self.wit {
+            rotate(&self.context, wit, &self.context.issuers.wit_failures).await;
         }
     }
 
@@ -195,14 +215,18 @@ fn expired(state: &State, now: Timestamp) -> Result<(Vec<Change>, usize), Journa
         kept.x509_authorities.retain(|authority| {
             Certificate::from_der(&authority.der).map_or(true, |certificate| certificate.not_after() >= limit)
         });
-        kept.jwt_authorities
-            .retain(|authority| authority.expires_at.is_none_or(|end| end >= limit));
-        let count = |bundle: &Bundle| bundle.x509_authorities.len() + bundle.jwt_authorities.len();
+        for keys in [&mut kept.jwt_authorities, &mut kept.wit_authorities] {
+            keys.retain(|authority| authority.expires_at.is_none_or(|end| end >= limit));
+        }
+        let count = |bundle: &Bundle| {
+            bundle.x509_authorities.len() + bundle.jwt_authorities.len() + bundle.wit_authorities.len()
+        };
         dropped = count(bundle).saturating_sub(count(&kept));
         if dropped > 0 {
             changes.push(change_bundle(state, |bundle| {
                 bundle.x509_authorities = kept.x509_authorities;
                 bundle.jwt_authorities = kept.jwt_authorities;
+                bundle.wit_authorities = kept.wit_authorities;
             }));
         }
     }
@@ -210,6 +234,7 @@ fn expired(state: &State, now: Timestamp) -> Result<(Vec<Change>, usize), Journa
     let mut journal = before.clone();
     journal::prune(&mut journal.x509, now - KEPT_IN_JOURNAL);
     journal::prune(&mut journal.jwt, now - KEPT_IN_JOURNAL);
+    journal::prune(&mut journal.wit, now - KEPT_IN_JOURNAL);
     if journal != before {
         changes.push(journal.put()?);
     }

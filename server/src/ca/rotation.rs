@@ -148,7 +148,7 @@ impl<K: Kind> Rotation<K> {
             self.hand_out(context);
             K::count_activation(&context.issuers.measured);
             log::<K>("activated", slot, &held);
-            if K::KIND == AuthorityKind::X509 {
+            if K::BY_HAND == Some(AuthorityKind::X509) {
                 tracing::debug!(
                     subsystem_name = "ca_manager",
                     trust_domain_id = %context.settings.trust_domain.id(),
@@ -253,8 +253,8 @@ fn log<K: Kind>(done: &str, slot: SlotName, held: &Held<K::Signer>) {
         issued_at = %held.issued_at,
         expiration = %held.not_after,
         local_authority_id = &*held.id,
-        self_signed = (K::KIND == AuthorityKind::X509 && done == "prepared").then_some(true),
-        upstream_authority_id = (K::KIND == AuthorityKind::X509).then_some(""),
+        self_signed = (K::BY_HAND == Some(AuthorityKind::X509) && done == "prepared").then_some(true),
+        upstream_authority_id = (K::BY_HAND == Some(AuthorityKind::X509)).then_some(""),
         "{} {done}", K::NOUN
     );
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use credence_crypto::csr::VerifiedCsr;
 use credence_crypto::jwt::{self, JwtClaims, JwtSignError, SignedJwt};
+use credence_crypto::wit::{self, SignedToken, WitClaims};
 use credence_crypto::x509::{IssueError, LeafParams, Subject, X509Svid};
 use credence_crypto::{PublicKey, RandomError, random_bytes};
 use credence_identity::{SpiffeId, SpiffeIdError, TrustDomain};
@@ -15,6 +16,9 @@ use credence_runtime::clock::Clock;
 
 use super::{Authority, BACKDATE, Issuers, Settings};
 use crate::registry::AuthorizedEntry;
+
+/// Of a WIT-SVID whose entry or request says nothing (as SPIRE does).
+const WIT_SVID_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum SigningError {
     /// There is no JWT authority, or tokens are disabled.
     #[error("JWT key is not available for signing")]
     NoJwtAuthority,
+    /// There is no WIT authority: WIT-SVIDs are switched off.
+    #[error("WIT key is not available for signing")]
+    NoWitAuthority,
     /// The ID belongs to another trust domain.
     #[error("\"{0}\" is not a member of trust domain \"{1}\"")]
     ForeignId(SpiffeId, TrustDomain),
@@ -148,6 +155,33 @@ impl Authority {
             .jwt_svid(id, audience, or_default(ttl, self.settings.jwt_svid_ttl), false)
     }
 
+    /// Signs the WIT-SVID of a workload for the key that `holder` has. It lives as long as the entry's X509-SVIDs, as SPIRE
+    /// has it.
+    ///
+    /// # Errors
+    /// Says why; nothing was signed.
+    pub fn sign_wit_svid(
+        &self,
+        entry: &AuthorizedEntry,
+        holder: &Holder<'_>,
+    ) -> Result<SignedToken, SigningError> {
+        let ttl = or_default(entry.x509_svid_ttl, WIT_SVID_TTL);
+        self.signing().wit_svid(&entry.spiffe_id, holder, ttl)
+    }
+
+    /// Signs a WIT-SVID that an operator asked for by `MintWITSVID`. `ttl` in seconds; 0 for the default.
+    ///
+    /// # Errors
+    /// Says why; nothing was signed.
+    pub fn mint_wit_svid(
+        &self,
+        id: &SpiffeId,
+        holder: &Holder<'_>,
+        ttl: u32,
+    ) -> Result<SignedToken, SigningError> {
+        self.signing().wit_svid(id, holder, or_default(ttl, WIT_SVID_TTL))
+    }
+
     /// Whether a certificate can be signed now: signs one and drops it (SPIRE's health check `server.ca`).
     ///
     /// # Errors
@@ -195,6 +229,15 @@ struct Leaf<'a> {
     dns_names: &'a [Arc<str>],
     subject: Option<&'a Subject>,
     ttl: Duration,
+}
+
+/// To which key a WIT-SVID is bound, and what that key signs proofs with.
+#[derive(Debug)]
+pub struct Holder<'a> {
+    /// The key.
+    pub public_key: &'a PublicKey,
+    /// One of [`wit::confirmation_algorithm`]'s.
+    pub algorithm: &'static str,
 }
 
 impl Signing<'_> {
@@ -254,6 +297,29 @@ impl Signing<'_> {
         let signed = jwt::sign_svid(&active.signer, &claims)?;
         self.issuers.measured.count("server_ca.sign.jwt_svid", 1);
         tracing::debug!(subsystem_name = "ca", spiffe_id = %id, expiration = %signed.expires_at, "Signed JWT SVID");
+        Ok(signed)
+    }
+
+    fn wit_svid(
+        &self,
+        id: &SpiffeId,
+        holder: &Holder<'_>,
+        ttl: Duration,
+    ) -> Result<SignedToken, SigningError> {
+        self.check_member(id)?;
+        let active = self.issuers.wit.load();
+        let active = active.as_ref().ok_or(SigningError::NoWitAuthority)?;
+        let now = self.clock.now();
+        let claims = WitClaims {
+            sub: id,
+            public_key: holder.public_key,
+            algorithm: holder.algorithm,
+            iat: now,
+            exp: now + ttl,
+            iss: self.settings.wit.as_ref().and_then(|wit| wit.issuer.as_deref()),
+        };
+        let signed = wit::sign_svid(&active.signer, &claims)?;
+        tracing::debug!(subsystem_name = "ca", spiffe_id = %id, expiration = %signed.expires_at, "Signed WIT SVID");
         Ok(signed)
     }
 

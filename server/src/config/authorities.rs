@@ -5,16 +5,36 @@ use std::time::Duration;
 use credence_crypto::KeyType;
 use credence_crypto::x509::CaSubject;
 use credence_identity::TrustDomain;
-use credence_runtime::config::{Section, UnknownKeys};
+use credence_runtime::config::{Section, UnknownKeys, feature_flags};
 
-use crate::ca::Settings;
+use crate::ca::{Settings, WitSettings};
 
 /// SPIRE's limit above which it warns, whatever the authorities' lifetime.
 const LONG_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The share of an authority's lifetime in which a new one takes over, worst case.
 const CA_SHARE: u32 = 6;
 
-pub(super) fn read(server: &Section<'_>, trust_domain: Option<&TrustDomain>) -> Option<Settings> {
+/// The keys about WIT-SVIDs of a server that issues them.
+#[derive(Debug, Clone)]
+pub(super) struct WitKeys {
+    key_type: Option<KeyType>,
+    issuer: Option<String>,
+}
+
+/// Reads the feature flags and, of `experimental`, what one of them switches on.
+pub(super) fn wit(experimental: &Section<'_>) -> Option<WitKeys> {
+    let keys = WitKeys {
+        key_type: experimental.parsed("wit_key_type"),
+        issuer: experimental.string("wit_issuer"),
+    };
+    feature_flags(experimental).wit_svid.then_some(keys)
+}
+
+pub(super) fn read(
+    server: &Section<'_>,
+    trust_domain: Option<&TrustDomain>,
+    wit: Option<WitKeys>,
+) -> Option<Settings> {
     let x509_key_type = server.parsed::<KeyType>("ca_key_type").unwrap_or(KeyType::EcP256);
     let jwt_key_type = server.parsed::<KeyType>("jwt_key_type").unwrap_or(x509_key_type);
     let ca_subject = ca_subject(server);
@@ -36,6 +56,10 @@ pub(super) fn read(server: &Section<'_>, trust_domain: Option<&TrustDomain>) -> 
         jwt_svid_ttl: jwt_svid_ttl.unwrap_or(defaults.jwt_svid_ttl),
         agent_ttl: agent_ttl.unwrap_or(x509_svid_ttl),
         jwt_issuer: server.string("jwt_issuer"),
+        wit: wit.map(|keys| WitSettings {
+            key_type: keys.key_type.unwrap_or(x509_key_type),
+            issuer: keys.issuer,
+        }),
         disable_jwt_svids: server.boolean("disable_jwt_svids").unwrap_or(false),
         ..defaults
     };

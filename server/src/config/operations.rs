@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use credence_runtime::audit::AuditSink;
-use credence_runtime::config::{Section, UnknownKeys, audit_sink, feature_flags, key_exchange};
+use credence_runtime::config::{Section, UnknownKeys, audit_sink, key_exchange};
 use credence_runtime::grpc::TrustedProxies;
 use credence_runtime::tls::KeyExchange;
 
+use super::authorities::{self, WitKeys};
 use crate::api::Policy;
 
 /// What an operator may switch on; nothing of it by default.
@@ -24,6 +25,8 @@ pub struct Operations {
     pub policy: Option<Policy>,
     /// `plugin_data_file` of x509pop, read again at SIGUSR1.
     pub x509pop_file: Option<PathBuf>,
+    /// What the feature flag `wit-svid` switches on.
+    pub(super) wit: Option<WitKeys>,
 }
 
 pub(super) fn read(server: &Section<'_>) -> Operations {
@@ -43,10 +46,10 @@ pub(super) fn read(server: &Section<'_>) -> Operations {
         .boolean("agent_spiffe_id_as_selector")
         .unwrap_or(false);
     event_cache(&experimental);
-    experimental.without_effect(&["wit_key_type", "wit_issuer", "named_pipe_name"]);
+    experimental.without_effect(&["named_pipe_name"]);
     let policy = policy(&experimental);
     let key_exchange = key_exchange(&experimental);
-    feature_flags(&experimental);
+    let wit = authorities::wit(&experimental);
     experimental.finish(UnknownKeys::Warn);
     Operations {
         agent_id_as_selector,
@@ -55,6 +58,7 @@ pub(super) fn read(server: &Section<'_>) -> Operations {
         x509pop_file: None,
         audit,
         policy,
+        wit,
     }
 }
 

@@ -246,7 +246,6 @@ fn keys_of_parts_to_come_are_warned_of_once() {
             "server.conf:2:14: server.federation.bundle_endpoint: this version serves no bundle endpoint",
             "server.conf:3:1: server.profiling_enabled: this version accepts the key but it has no effect",
             "server.conf:4:16: server.experimental.events_based_cache: this version accepts the key but it has no effect",
-            "server.conf:4:70: feature flag \"wit-svid\" has no effect in this version",
             "server.conf:4:42: unknown key \"future\" in server.experimental",
         ]
     );
@@ -507,4 +506,16 @@ fn a_file_that_is_not_there_is_named() {
         faults[0].to_string(),
         "conf/none.conf: open conf/none.conf: no such file or directory"
     );
+}
+
+#[test]
+fn the_feature_flag_switches_wit_svids_on() {
+    let wit = |keys: &str| read(keys).unwrap().0.ca.wit;
+    assert!(wit("experimental { wit_key_type = \"rsa-2048\" }").is_none());
+    let on =
+        wit("ca_key_type = \"ec-p384\"\nexperimental { feature_flags = [\"wit-svid\"] wit_issuer = \"i\" }")
+            .unwrap();
+    assert_eq!((on.key_type, on.issuer.as_deref()), (KeyType::EcP384, Some("i")));
+    let own = wit("experimental { feature_flags = [\"wit-svid\"] wit_key_type = \"rsa-2048\" }").unwrap();
+    assert_eq!((own.key_type, own.issuer), (KeyType::Rsa2048, None));
 }

@@ -27,3 +27,4 @@ mod svid;
 mod telemetry;
 mod tls;
 mod trustdomain;
+mod wit;

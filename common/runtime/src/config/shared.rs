@@ -66,18 +66,27 @@ pub fn health_checks(root: &Section<'_>) -> Option<HealthChecks> {
     enabled.then_some(checks)
 }
 
-/// Reads `feature_flags`: SPIRE's are accepted without effect, others are faults, as SPIRE has it.
-pub fn feature_flags(experimental: &Section<'_>) {
+/// What `experimental.feature_flags` switches on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeatureFlags {
+    /// `wit-svid`: WIT-SVIDs are issued and served.
+    pub wit_svid: bool,
+}
+
+/// Reads `feature_flags`. One that isn't known is a fault, as SPIRE has it.
+pub fn feature_flags(experimental: &Section<'_>) -> FeatureFlags {
+    let mut flags = FeatureFlags::default();
     for flag in experimental.strings("feature_flags") {
-        if matches!(flag.value.as_str(), "wit-svid" | "i_am_a_test_flag") {
-            let message = format!("feature flag {:?} has no effect in this version", flag.value);
-            experimental.report().warn(flag.place, message);
-        } else {
-            experimental
+        match flag.value.as_str() {
+            "wit-svid" => flags.wit_svid = true,
+            // SPIRE's tests switch it on; it does nothing there either.
+            "i_am_a_test_flag" => {}
+            unknown => experimental
                 .report()
-                .fault(flag.place, format!("unknown feature flag {:?}", flag.value));
+                .fault(flag.place, format!("unknown feature flag {unknown:?}")),
         }
     }
+    flags
 }
 
 /// Reads `audit_log_enabled` and our own block `audit_log { sink, path }`; none unless it is switched on.
