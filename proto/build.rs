@@ -20,6 +20,7 @@ const SECRET: &[&str] = &[
 
 const FILES: &[&str] = &[
     "credence/authority/v1/authority.proto",
+    "credence/explain/v1/explain.proto",
     "credence/sync/v1/sync.proto",
     "grpc/health/v1/health.proto",
     "spiffe/broker/api.proto",

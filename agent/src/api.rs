@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod call;
+mod explain;
 mod follow;
 pub mod health;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::attestor::workload::{ProcFs, Process, WorkloadAttestors};
 use crate::cache::Cache;
 use crate::explain::Refusals;
 
+pub use explain::serve_explain;
 use health::AgentHealth;
 use workload::{WorkloadApi, WorkloadOptions};
 

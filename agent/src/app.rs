@@ -7,9 +7,10 @@
 mod run;
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,10 +28,10 @@ use tokio::time::Instant;
 
 use crate::api::admin::{AdminApi, serve_admin};
 use crate::api::workload::WorkloadOptions;
-use crate::api::{Ground, serve_public};
+use crate::api::{Ground, serve_explain, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
-use crate::explain::Refusals;
+use crate::explain::{Node, Refusals, Running, SocketFile};
 use crate::sync::{self, FirstError, SyncPlan};
 
 pub use run::{RunError, run};
@@ -59,6 +60,8 @@ pub struct Plan {
     pub health: Option<HealthChecks>,
     /// Where measurements go.
     pub telemetry: TelemetryConfig,
+    /// Where `explain` asks: a socket for root and this user.
+    pub explain: PathBuf,
 }
 
 /// The admin socket.
@@ -136,6 +139,17 @@ pub async fn start(
     let ready = Arc::new(AtomicBool::new(false));
     let health = health(plan.health, ready.clone(), supervisor).await?;
     let steps = StepWatch::spawn(clock.clone(), supervisor);
+    let unix = plan.unix;
+    let node = Node {
+        attestors: Arc::new(WorkloadAttestors::new(unix, plan.proc.clone(), clock.clone())),
+        proc: plan.proc.clone(),
+        clock: clock.clone(),
+        journal: plan.sync.journal.clone(),
+        refusals: Refusals::default(),
+        workload_api: plan.workload.is_some(),
+        running: Arc::default(),
+    };
+    explain(&plan.explain, &node, supervisor);
     let mut synced = sync::start(plan.sync, clock.clone(), &steps, supervisor).await?;
     let held = synced.cache.clone();
     telemetry.set_identity(Identity {
@@ -146,16 +160,21 @@ pub async fn start(
     let stepped = synced.in_step.wait_for(|times| *times > 0).await.map(drop);
     stepped.map_err(|_| StartError::Stopped)?;
 
-    let attestors = WorkloadAttestors::new(plan.unix, plan.proc.clone(), clock.clone());
-    attestors.measure_by(&telemetry);
+    node.attestors.measure_by(&telemetry);
     let ground = Arc::new(Ground {
         cache: synced.cache.clone(),
-        attestors: Arc::new(attestors),
+        attestors: node.attestors,
         proc: plan.proc,
         clock,
-        refusals: Refusals::default(),
+        refusals: node.refusals,
         shutdown: supervisor.token(),
     });
+    let mut running = Running {
+        cache: synced.cache.clone(),
+        server: synced.server.clone(),
+        socket: None,
+        agent_id: synced.svid.borrow().svid.id.clone(),
+    };
     if let Some(admin) = plan.admin {
         let api = AdminApi {
             delegates: admin.delegates,
@@ -170,6 +189,7 @@ pub async fn start(
     }
     if let Some(socket) = &plan.socket {
         let listener = bind_unix(socket, SOCKET_MODE)?;
+        running.socket = SocketFile::at(socket);
         tracing::info!(
             address = %socket.display(),
             network = "unix",
@@ -180,6 +200,8 @@ pub async fn start(
         let serving = serve_public(listener, ground, plan.workload);
         supervisor.spawn_graceful("workload-api", serving);
     }
+    // It was empty: an agent starts once.
+    drop(node.running.set(running));
     ready.store(true, Ordering::Relaxed);
     Ok(Bound {
         socket: plan.socket,
@@ -188,6 +210,14 @@ pub async fn start(
         prometheus,
         svid: synced.svid,
     })
+}
+
+/// An agent that can't be asked serves all the same.
+fn explain(socket: &Path, node: &Node, supervisor: &Supervisor) {
+    if let Err(error) = serve_explain(socket, node.clone(), supervisor) {
+        let error = &error as &dyn Error;
+        tracing::warn!(error, "Unable to serve explanations");
+    }
 }
 
 /// An agent that has not attested yet is live but not ready, as SPIRE has it: a restart wouldn't help.

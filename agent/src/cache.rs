@@ -12,6 +12,7 @@ mod metrics;
 mod shelf;
 mod state;
 mod subscribers;
+mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 mod update;
@@ -30,6 +31,8 @@ use tokio::sync::Notify;
 pub use jwt::{JwtFetchError, JwtIssuer};
 pub use shelf::EntryVersion;
 pub(crate) use state::Wanted;
+pub(crate) use survey::{HeldEntry, Survey};
+pub(crate) use update::without_hint_duplicates;
 pub use update::{CacheUpdate, Identity, Scope, WorkloadUpdate};
 
 use jwt::JwtCache;

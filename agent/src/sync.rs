@@ -29,18 +29,20 @@ pub use bootstrap::BootstrapError;
 pub use connection::ConnectionError;
 pub use first::FirstError;
 pub use keeper::AgentEnd;
+pub(crate) use keeper::RenewError;
+pub(crate) use server::{AttestError, CallError, Refusal, Server};
 
 use connection::Connector;
 use first::{Beginning, First};
 use issuing::Issuing;
 use jwt::ServerJwtIssuer;
 use keeper::{Custody, Keeper};
-use server::Server;
 use synchroniser::Synchroniser;
 
 use crate::attestor::node::NodeAttestor;
 use crate::cache::{Cache, CacheLimits};
 use crate::config::{BundleSource, ServerAddress};
+use crate::explain::Journal;
 use crate::keymanager::KeyManager;
 use crate::state::StateFile;
 
@@ -74,6 +76,8 @@ pub struct SyncPlan {
     pub limits: CacheLimits,
     /// The version that the server is told.
     pub version: &'static str,
+    /// How it goes.
+    pub journal: Journal,
 }
 
 /// An agent that is attested.
@@ -87,6 +91,8 @@ pub struct Synced {
     pub last_sync: watch::Receiver<Option<Timestamp>>,
     /// How often the cache was brought in step with the server; 0 before the first time.
     pub in_step: watch::Receiver<u64>,
+    /// The server, for whoever explains.
+    pub(crate) server: Server,
 }
 
 /// Attests the node, unless a live SVID was saved, and starts the tasks that follow the server.
@@ -118,6 +124,7 @@ pub async fn start(
         source: plan.bundle,
         attestor: plan.attestor.clone(),
         custody: custody.clone(),
+        journal: plan.journal.clone(),
     };
     let First {
         svid,
@@ -148,6 +155,7 @@ pub async fn start(
         svid: svids,
         reattestable,
         bundle: bundles.subscribe(),
+        journal: plan.journal.clone(),
     };
     let watched = steps.subscribe();
     supervisor.spawn("agent-svid", async move {
@@ -159,10 +167,12 @@ pub async fn start(
         key_type: plan.key_type,
         steps: steps.subscribe(),
         in_step: in_step.clone(),
+        journal: plan.journal.clone(),
     };
     supervisor.spawn("x509-svids", issuing.run());
     let synchroniser = Synchroniser {
-        server,
+        server: server.clone(),
+        journal: plan.journal,
         svid: own_svid.clone(),
         cache: cache.clone(),
         state: plan.state,
@@ -180,6 +190,7 @@ pub async fn start(
         svid: own_svid,
         last_sync,
         in_step,
+        server,
     })
 }
 

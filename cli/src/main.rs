@@ -1,6 +1,7 @@
 //! The binary `credence`: hands its command line to the program that is asked for.
 
 mod dev;
+mod explain;
 mod program;
 
 use std::{env, io, process::ExitCode};

@@ -13,6 +13,7 @@ Usage: credence <PROGRAM>
 Programs:
   server  The server of a trust domain, and its administration
   agent   The agent of a node, and what workloads can ask it
+  explain Why a workload has no identity, and what to do about it
   dev     A trust domain on this machine in one command, to try or to test with
 
 Options:
@@ -38,6 +39,7 @@ pub(crate) fn run(called: &str, arguments: &[String], console: &mut Console<'_>)
     };
     match word {
         "server" => credence_server::cli::main("credence server", rest, console),
+        "explain" => crate::explain::main(rest, console),
         "dev" => crate::dev::main(called, rest, console),
         "agent" => credence_agent::cli::main("credence agent", rest, console),
         "-h" | "-help" | "--help" => answer(console, USAGE),

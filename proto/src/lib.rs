@@ -181,6 +181,14 @@ pub mod credence {
             "credence.authority.v1"
         );
     }
+    /// `credence.explain`.
+    pub mod explain {
+        package!(
+            /// `credence.explain.v1`: why a workload has no identity.
+            v1,
+            "credence.explain.v1"
+        );
+    }
     /// `credence.sync`.
     pub mod sync {
         package!(

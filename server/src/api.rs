@@ -19,6 +19,7 @@ mod convert;
 mod debug;
 mod draft;
 mod entry;
+mod explain;
 mod gate;
 mod health;
 mod limits;
@@ -26,6 +27,7 @@ mod localauthority;
 mod logger;
 mod matching;
 mod paging;
+mod presence;
 mod program;
 mod refusals;
 mod status;
@@ -36,6 +38,8 @@ mod trustdomain;
 use std::sync::Arc;
 
 use credence_proto::credence::authority::v1::authority_server::AuthorityServer;
+use credence_proto::credence::explain::v1::matching_server::MatchingServer;
+use credence_proto::credence::explain::v1::registry_server::RegistryServer;
 use credence_proto::credence::sync::v1::sync_server::SyncServer;
 use credence_proto::grpc::health::v1::health_server::HealthServer;
 use credence_proto::spire::api::server::agent::v1::agent_server::AgentServer;
@@ -58,6 +62,7 @@ pub(crate) use context::Context;
 pub(crate) use gate::Gate;
 pub(crate) use health::is_serving;
 pub(crate) use limits::Limits;
+pub(crate) use presence::Presence;
 pub(crate) use program::Program;
 pub(crate) use refusals::Refusals;
 
@@ -77,6 +82,8 @@ pub(crate) struct Services {
     sync: SyncServer<sync::SyncService>,
     authority: AuthorityServer<authority::AuthorityService>,
     local_authority: LocalAuthorityServer<localauthority::LocalAuthorityService>,
+    registry: RegistryServer<explain::RegistryService>,
+    matching: MatchingServer<explain::MatchingService>,
     debug: DebugServer<debug::DebugService>,
     logger: LoggerServer<logger::LoggerService>,
     health: HealthServer<health::HealthService>,
@@ -99,6 +106,8 @@ impl Services {
             sync: SyncServer::new(sync::SyncService::new(shared())),
             authority: AuthorityServer::new(authority::AuthorityService::new(shared())),
             local_authority: LocalAuthorityServer::new(localauthority::LocalAuthorityService::new(shared())),
+            registry: RegistryServer::new(explain::RegistryService::new(shared())),
+            matching: MatchingServer::new(explain::MatchingService::new(shared())),
             debug: DebugServer::new(debug::DebugService::new(shared())),
             logger: LoggerServer::new(logger::LoggerService::new(shared())),
             health: HealthServer::new(health::HealthService::new(shared())),
@@ -121,6 +130,8 @@ impl Services {
             Service::Sync => self.sync.clone().call(request).await,
             Service::Authority => self.authority.clone().call(request).await,
             Service::LocalAuthority => self.local_authority.clone().call(request).await,
+            Service::Registry => self.registry.clone().call(request).await,
+            Service::Matching => self.matching.clone().call(request).await,
             Service::Debug => self.debug.clone().call(request).await,
             Service::Logger => self.logger.clone().call(request).await,
             Service::Health => self.health.clone().call(request).await,

@@ -30,7 +30,7 @@ use credence_runtime::tls::{BundleLookup, TlsError, server_config};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::api::{Context, Limits, Refusals, Services};
+use crate::api::{Context, Limits, Presence, Refusals, Services};
 use crate::attestor::x509pop::{self, X509Pop, X509PopConfig};
 use crate::attestor::{Attestors, NodeAttestor};
 use crate::ca::{self, Authority, AuthorityError};
@@ -210,6 +210,7 @@ pub async fn start(
         refusals: Refusals::default(),
         audit,
         policy: plan.operations.policy,
+        presence: Presence::default(),
         log,
         server_svid,
         started: Instant::now(),
@@ -236,8 +237,7 @@ pub async fn start(
     );
     tracing::info!(address = %tcp, network = "tcp", subsystem_name = "endpoints", "Starting Server APIs");
     supervisor.spawn_graceful("uds-server", serve_unix(unix, services, stop));
-    let address = plan.socket.display();
-    tracing::info!(%address, network = "unix", subsystem_name = "endpoints", "Starting Server APIs");
+    tracing::info!(address = %plan.socket.display(), network = "unix", subsystem_name = "endpoints", "Starting Server APIs");
     Ok(Bound {
         tcp,
         socket: plan.socket,

@@ -5,6 +5,7 @@ pub mod attestor;
 pub mod ca;
 pub mod cli;
 pub mod config;
+mod explain;
 mod holdings;
 pub mod import;
 pub mod keymanager;

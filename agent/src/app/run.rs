@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use credence_runtime::VERSION;
-use credence_runtime::clock::SystemClock;
+use credence_runtime::clock::{Clock, SystemClock};
 use credence_runtime::fs::{FsError, ensure_dir, refuse_foreign_tmp, restrict_umask};
 use credence_runtime::log::{self, LogError, LogHandle};
 use credence_runtime::supervisor::{Supervisor, TaskFailure};
@@ -15,6 +15,7 @@ use super::{Plan, StartError, start};
 use crate::attestor::node::{NoJoinToken, NodeAttestor};
 use crate::attestor::workload::ProcFs;
 use crate::config::{AgentConfig, KeyManagerConfig, NodeAttestorConfig, Warning};
+use crate::explain::{self, Journal, LastFailure, Trouble};
 use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::state::{StateError, StateFile};
 use crate::sync::SyncPlan;
@@ -75,19 +76,42 @@ async fn run_until_stopped(
     supervisor: &Supervisor,
 ) -> Result<(), RunError> {
     tracing::info!(data_dir = %config.data_dir.display(), version = VERSION, "Starting agent");
+    let data_dir = config.data_dir.clone();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let outcome = run_in(config, &clock, log, supervisor).await;
+    if let Err(error) = &outcome {
+        let failure = LastFailure::new(clock.now(), Trouble::of(error));
+        if let Err(error) = failure.leave_in(&data_dir) {
+            tracing::debug!(
+                error = &error as &dyn Error,
+                "Unable to leave word of the failure"
+            );
+        }
+    }
+    outcome
+}
+
+async fn run_in(
+    config: AgentConfig,
+    clock: &Arc<dyn Clock>,
+    log: LogHandle,
+    supervisor: &Supervisor,
+) -> Result<(), RunError> {
+    let data_dir = config.data_dir.clone();
     let started = match Plan::of(config) {
         Ok(plan) => {
             let told = supervisor.token();
             tokio::select! {
                 // An attestation that is tried again and again must not hold up a stop.
                 () = told.cancelled() => Ok(()),
-                started = start(plan, Arc::new(SystemClock), log, supervisor) => started.map(drop).map_err(RunError::from),
+                started = start(plan, clock.clone(), log, supervisor) => started.map(drop).map_err(RunError::from),
             }
         }
         Err(error) => Err(error),
     };
-    if started.is_err() {
-        supervisor.shutdown();
+    match &started {
+        Ok(()) => drop(LastFailure::remove_from(&data_dir)),
+        Err(_) => supervisor.shutdown(),
     }
     // A task that failed says more than what fell with it.
     supervisor.wait().await?;
@@ -127,7 +151,9 @@ impl Plan {
                 key_exchange: config.key_exchange,
                 limits: config.cache,
                 version: VERSION,
+                journal: Journal::new(Arc::new(SystemClock)),
             },
+            explain: config.data_dir.join(explain::SOCKET),
             socket: config.socket_path,
             admin: config.admin,
             workload: config.workload,

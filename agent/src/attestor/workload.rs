@@ -13,12 +13,13 @@ mod unix;
 use std::sync::Arc;
 
 use credence_identity::SelectorSet;
+use credence_identity::diagnosis::Offer;
 use credence_runtime::clock::Clock;
 use credence_runtime::telemetry::{Measured, Telemetry};
 
 pub use executable::ExecutableError;
 pub use process::{Gone, Process};
-pub use procfs::ProcFs;
+pub use procfs::{Credentials, ProcFs};
 pub use unix::{UnixError, UnixOptions};
 
 use unix::UnixAttestor;
@@ -53,6 +54,11 @@ impl WorkloadAttestors {
     /// Measures what it does from now on.
     pub fn measure_by(&self, telemetry: &Telemetry) {
         self.measured.by(telemetry);
+    }
+
+    /// What the attestors could say of a process, in the order in which they are asked.
+    pub fn offers(&self) -> Vec<Offer> {
+        self.unix.iter().map(UnixAttestor::offer).collect()
     }
 
     /// The caller's selectors at this moment. Costs some ten microseconds, a read of the executable aside when it is

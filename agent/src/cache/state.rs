@@ -2,7 +2,7 @@
 //!
 //! Invariant: after each call, nobody waits for an entry that isn't there, and an SVID is held for a held entry only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use super::entries::Entries;
 use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
 use super::subscribers::{SubscriberId, Subscribers};
 use super::update::{CacheUpdate, Identity, Scope, WorkloadUpdate, without_hint_duplicates};
+
+/// Removed entries that are remembered.
+const MOST_GONE: usize = 256;
 
 /// An entry for which an X.509-SVID is to be asked.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub(crate) struct State {
     pub(crate) telemetry: Telemetry,
     waiting: Waiting,
     availability_target: Option<Duration>,
+    /// Entries that were removed of late, the oldest first: whoever had an identity by one asks where it went.
+    pub(crate) gone: VecDeque<Arc<Entry>>,
 }
 
 impl Document for X509SvidKey {
@@ -72,6 +77,7 @@ impl State {
             distrusted: Distrusted::default(),
             telemetry: Telemetry::default(),
             waiting: Waiting::default(),
+            gone: VecDeque::new(),
         }
     }
 
@@ -155,6 +161,10 @@ impl State {
                 tracing::debug!(entry = %id, spiffe_id = %old.spiffe_id, "Entry removed");
                 self.svids.remove(&id);
                 concerned.extend(self.subscribers.of(&old));
+                self.gone.push_back(old);
+                if self.gone.len() > MOST_GONE {
+                    self.gone.pop_front();
+                }
             }
         }
         for entry in update.entries {
@@ -365,6 +375,7 @@ impl State {
 
     fn put_entry(&mut self, entry: Arc<Entry>, concerned: &mut BTreeSet<SubscriberId>) {
         let old = self.entries.put(entry.clone());
+        self.gone.retain(|gone| gone.id != entry.id);
         if old.as_ref() == Some(&entry) {
             return;
         }

@@ -17,6 +17,7 @@ use super::keeper::{Custody, RenewError, is_final};
 use super::server::{AttestError, CallError, attest_over, bundle_over};
 use crate::attestor::node::NodeAttestor;
 use crate::config::BundleSource;
+use crate::explain::Journal;
 use crate::state::StateError;
 
 /// As SPIRE's agent has it.
@@ -58,6 +59,7 @@ pub(crate) struct Beginning {
     pub(crate) source: BundleSource,
     pub(crate) attestor: Arc<dyn NodeAttestor>,
     pub(crate) custody: Custody,
+    pub(crate) journal: Journal,
 }
 
 impl Beginning {
@@ -81,10 +83,12 @@ impl Beginning {
             let (error, is_final) = match self.attempt().await {
                 Ok(first) => {
                     show(true);
+                    self.journal.attested();
                     return Ok(first);
                 }
                 Err(Failure { error, is_final }) => (error, is_final),
             };
+            self.journal.not_attested(&error);
             let retry = backoff.next_delay();
             if is_final || Instant::now() + retry > give_up {
                 return Err(error);

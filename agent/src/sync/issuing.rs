@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::server::{CallError, Server};
 use crate::cache::{Cache, Wanted};
+use crate::explain::Journal;
 
 /// The server takes no more CSRs per second from one address.
 const LARGEST_BATCH: usize = 500;
@@ -39,6 +40,7 @@ pub(crate) struct Issuing {
     pub(crate) steps: watch::Receiver<u64>,
     /// Counts successful synchronisations: the server is there.
     pub(crate) in_step: watch::Receiver<u64>,
+    pub(crate) journal: Journal,
 }
 
 /// An entry whose SVID the server refused or spoiled: left out for a while, so that it doesn't hold up others.
@@ -70,6 +72,7 @@ impl Issuing {
             let now = Instant::now();
             let mut wanted = self.cache.wanted();
             held_back.retain(|id, _| wanted.iter().any(|wanted| wanted.entry.id == *id));
+            self.journal.keep_unsigned(|id| held_back.contains_key(id));
             wanted.retain(|wanted| {
                 held_back
                     .get(&wanted.entry.id)
@@ -91,11 +94,13 @@ impl Issuing {
             let telemetry = self.cache.telemetry();
             match telemetry.watch("manager.sync.fetch_svids_updates", signing).await {
                 Ok(()) => {
+                    self.journal.signing();
                     batch = (batch * 2).min(largest);
                     backoff.reset();
                 }
                 Err(error) => {
                     tracing::error!(error = &error as &dyn Error, "SVID sync failed");
+                    self.journal.not_signing(&error);
                     batch = (batch / 2).max(1);
                     self.in_step.mark_unchanged();
                     tokio::select! {
@@ -134,9 +139,13 @@ impl Issuing {
             match answer.and_then(|svid| join(svid, request.key, &entry)) {
                 Ok(svid) => {
                     held_back.remove(&entry.id);
+                    self.journal.signed(&entry.id);
                     arrived.push((entry, svid));
                 }
-                Err(error) => hold_back(held_back, &entry, &error),
+                Err(error) => {
+                    self.journal.not_signed(&entry.id, &error);
+                    hold_back(held_back, &entry, &error);
+                }
             }
         }
         self.cache.put_x509_svids(arrived);

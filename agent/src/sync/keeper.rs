@@ -21,6 +21,7 @@ use tonic::Code;
 use super::server::{AttestError, Attested, CallError, Refusal, Refused, Server};
 use crate::attestor::node::NodeAttestor;
 use crate::cache::distrust::Distrusted;
+use crate::explain::Journal;
 use crate::keymanager::{KeyManager, KeyManagerError};
 use crate::state::StateFile;
 
@@ -80,6 +81,7 @@ pub(crate) struct Keeper {
     pub(crate) reattestable: bool,
     /// The own bundle as it changes.
     pub(crate) bundle: watch::Receiver<Arc<Bundle>>,
+    pub(crate) journal: Journal,
 }
 
 impl Custody {
@@ -217,6 +219,7 @@ impl Keeper {
 
     /// The connection first, so that whoever is woken by the new SVID finds it there.
     fn show(&self, svid: Arc<X509SvidKey>) {
+        self.journal.renewed();
         self.server.connect_as(svid.clone());
         self.svid.send_replace(svid);
     }
@@ -229,6 +232,7 @@ impl Keeper {
             "Could not rotate agent SVID"
         };
         tracing::error!(error = &error as &dyn Error, "{what}");
+        self.journal.not_renewed(&error);
         let expired = self.clock.now() >= self.svid.borrow().svid.not_after;
         // A node that may attest again needs no live SVID for it.
         if expired && !self.reattestable {

@@ -8,6 +8,7 @@ mod attest;
 mod convert;
 mod entries;
 mod error;
+mod matching;
 mod push;
 
 use std::collections::BTreeMap;

@@ -21,6 +21,7 @@ use tonic::Code;
 use super::comparison::Comparison;
 use super::server::{CallError, PushEvent, PushStream, Server, WANT_AT_MOST};
 use crate::cache::{Cache, CacheUpdate};
+use crate::explain::Journal;
 use crate::state::StateFile;
 
 /// Longest wait between two attempts: a server that comes back is found within this.
@@ -55,6 +56,7 @@ pub(crate) struct Synchroniser {
     pub(crate) whole_sets: bool,
     /// What the server is told of this agent, once.
     pub(crate) version: &'static str,
+    pub(crate) journal: Journal,
 }
 
 /// Why the stream is over.
@@ -91,6 +93,7 @@ impl Synchroniser {
                 PushEnd::Unsupported => self.poll_for(PUSH_AGAIN_AFTER, &mut svid, &mut posted).await,
                 PushEnd::Failed(error) => {
                     tracing::error!(error = &error as &dyn Error, "Synchronize failed");
+                    self.journal.out_of_step(&error);
                     self.server.reconnect();
                     // A stream that died says nothing of the server: what changed meanwhile may be had all the same.
                     if error.refusal().is_none() && self.poll().await.is_ok() {
@@ -119,6 +122,7 @@ impl Synchroniser {
                 }
                 Err(error) => {
                     tracing::error!(error = &error as &dyn Error, "Synchronize failed");
+                    self.journal.out_of_step(&error);
                     self.server.reconnect();
                 }
             }
@@ -275,6 +279,7 @@ impl Synchroniser {
 
     /// The cache is in step: tells those who wait for it, and the server which agent this is.
     async fn stepped(&self, posted: &mut bool) {
+        self.journal.in_step();
         self.last_sync.send_replace(Some(self.clock.now()));
         self.in_step.send_modify(|times| *times += 1);
         if *posted {

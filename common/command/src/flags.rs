@@ -101,12 +101,16 @@ struct Line {
 fn rewrite(command: &Command, arguments: &[String]) -> Result<Line, String> {
     let mut command = command;
     let mut line = Line::default();
+    let mut positional = 0;
     let mut rest = arguments.iter().peekable();
     while let Some(word) = rest.next() {
         let Some((name, value)) = split(word) else {
             if let Some(subcommand) = command.find_subcommand(word) {
                 command = subcommand;
                 line.in_command = true;
+                line.words.push(word.clone());
+            } else if takes_arguments(command) > positional {
+                positional += 1;
                 line.words.push(word.clone());
             } else if command.has_subcommands() || word == "--" {
                 // Clap says what is wrong with it, or takes what follows as it is.
@@ -152,6 +156,11 @@ fn rewrite(command: &Command, arguments: &[String]) -> Result<Line, String> {
         }
     }
     Ok(line)
+}
+
+/// How many arguments a command takes that stand before a `--`.
+fn takes_arguments(command: &Command) -> usize {
+    command.get_positionals().filter(|one| !one.is_last_set()).count()
 }
 
 /// The name and value of a flag; nothing for an argument, `-` and `--`.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod date;
 pub mod duration;
 pub mod error;
+pub mod explanation;
 pub mod flags;
 pub mod json;
 pub mod output;

@@ -5,6 +5,7 @@
 //! Invariant: a value of these types was checked when it was made, so nothing that holds one checks again.
 
 mod bundle;
+pub mod diagnosis;
 pub mod endpoint;
 mod entry;
 mod federation;

@@ -12,6 +12,6 @@ mod proxy;
 mod socket;
 
 pub use accept::{ConnectInfo, TlsConnection, VerifiedPeer, accept_tls};
-pub use connect::{ConnectError, connect_tls, connect_tls_lazy, connect_unix, connect_unix_lazy};
+pub use connect::{ConnectError, LinkFault, connect_tls, connect_tls_lazy, connect_unix, connect_unix_lazy};
 pub use proxy::{NoNetwork, TrustedProxies};
-pub use request_id::{REQUEST_ID, RequestId};
+pub use request_id::{NoRequestId, REQUEST_ID, RequestId};

@@ -13,7 +13,7 @@ use std::error::Error;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use credence_crypto::x509::X509SvidKey;
+use credence_crypto::x509::{SvidError, X509SvidKey};
 use credence_identity::{Bundle, SpiffeId, TrustDomain};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -123,6 +123,42 @@ pub fn client_config_that_trusts_anyone(
 pub fn is_unknown_authority(error: &(dyn Error + 'static)) -> bool {
     let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
     find_rustls_error(error).is_some_and(|found| *found == unknown)
+}
+
+/// Why a handshake failed, as far as it was for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerFault {
+    /// The peer's certificate comes from an authority we don't know.
+    UnknownAuthority,
+    /// The peer is of a trust domain that we have no bundle of.
+    OtherTrustDomain(String),
+    /// The peer's certificate has expired, by our clock.
+    Expired,
+    /// The peer's certificate isn't valid yet, by our clock.
+    NotYetValid,
+    /// The peer refused our certificate.
+    RefusedOurs,
+    /// Something else is wrong with the peer's certificate.
+    Other,
+}
+
+/// What stands in the chain of causes about a certificate, if anything.
+pub fn peer_fault(error: &(dyn Error + 'static)) -> Option<PeerFault> {
+    let fault = match find_rustls_error(error)? {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => PeerFault::UnknownAuthority,
+        rustls::Error::InvalidCertificate(CertificateError::Expired) => PeerFault::Expired,
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYet) => PeerFault::NotYetValid,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<SvidError>() {
+                Some(SvidError::NoBundle(name)) => PeerFault::OtherTrustDomain(name.to_string()),
+                _ => PeerFault::Other,
+            }
+        }
+        rustls::Error::InvalidCertificate(_) => PeerFault::Other,
+        rustls::Error::AlertReceived(_) => PeerFault::RefusedOurs,
+        _ => return None,
+    };
+    Some(fault)
 }
 
 fn find_rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {

@@ -4,7 +4,7 @@
 //! reads a message.
 //!
 //! Invariant: a method that isn't in the table is refused, and every method of the compiled descriptors of SPIRE's
-//! server APIs, of our own services and of gRPC health is in it (a test walks them).
+//! server APIs, of our own services (the agent's aside) and of gRPC health is in it (a test walks them).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -78,6 +78,10 @@ pub(crate) enum Service {
     LocalAuthority,
     Sync,
     Authority,
+    /// Explains to operators.
+    Registry,
+    /// Answers agents that explain.
+    Matching,
     Debug,
     Logger,
     Health,
@@ -86,7 +90,7 @@ pub(crate) enum Service {
 impl Service {
     /// Whether the service is registered on the TCP port too; the others are known on the Unix socket only.
     pub(crate) const fn on_tcp(self) -> bool {
-        !matches!(self, Self::Debug | Self::Logger | Self::Health)
+        !matches!(self, Self::Registry | Self::Debug | Self::Logger | Self::Health)
     }
 }
 
@@ -248,6 +252,20 @@ const TABLE: &[Group] = &[
         Service::Authority,
         "credence.authority.v1.Authority",
         &[("CheckStep", OPERATOR)],
+    ),
+    (
+        Service::Registry,
+        "credence.explain.v1.Registry",
+        &[
+            ("ExplainEntry", LOCAL),
+            ("ExplainSpiffeId", LOCAL),
+            ("ExplainRequest", LOCAL),
+        ],
+    ),
+    (
+        Service::Matching,
+        "credence.explain.v1.Matching",
+        &[("Match", AGENT)],
     ),
     (
         Service::Debug,

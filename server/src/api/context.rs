@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use super::authz::policy::Policy;
 use super::call::Call;
 use super::limits::{Bucket, LimitError, Limits};
+use super::presence::Presence;
 use super::refusals::Refusals;
 use super::status::fault;
 use crate::attestor::Attestors;
@@ -55,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) policy: Option<Policy>,
     /// What agents were given, for those who rotate authorities by hand.
     pub(crate) holdings: Holdings,
+    /// When each agent was last here.
+    pub(crate) presence: Presence,
     /// The log, whose level the Logger service sets.
     pub(crate) log: LogHandle,
     /// The server's own SVID, which the Debug service shows.

@@ -157,6 +157,7 @@ impl pb::entry_server::Entry for EntryService {
         request: Request<pb::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
         let agent = Call::of(&request)?.agent()?;
+        self.context.presence.polled(agent, self.context.clock.now());
         Ok(Response::new(authorized::get(
             &self.context,
             agent,
@@ -172,6 +173,7 @@ impl pb::entry_server::Entry for EntryService {
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = Call::of(&request)?.agent()?.clone();
+        self.context.presence.polled(&agent, self.context.clock.now());
         let stream = sync::answer(&self.context, &agent, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }

@@ -32,7 +32,6 @@ pub(crate) enum Owner {
 
 /// A call that was refused.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "read by the service that explains")]
 pub(crate) struct Refusal {
     pub(crate) at: Timestamp,
     pub(crate) caller: Caller,

@@ -106,6 +106,11 @@ impl State {
         Some(AuthorizedEntry(Arc::clone(entry)))
     }
 
+    /// What the agent holds before any entry, by value.
+    pub fn first_held_ids(&self, agent: &SpiffeId, now: Timestamp) -> Vec<SpiffeId> {
+        self.first_held(agent, now).into_iter().cloned().collect()
+    }
+
     /// What the agent holds before any entry: its own ID and those of its aliases.
     fn first_held<'a>(&'a self, agent: &SpiffeId, now: Timestamp) -> Vec<&'a SpiffeId> {
         let Some(node) = self.node(agent).filter(|node| !node.is_banned()) else {

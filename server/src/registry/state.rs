@@ -160,6 +160,11 @@ impl State {
         self.nodes.by_id(id)
     }
 
+    /// The nodes that have all of these selectors; none has all of none.
+    pub fn nodes_with(&self, selectors: &[Selector]) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.with_all(selectors)
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = (Row, &Arc<Node>)> {
         self.nodes_after(Row(0))

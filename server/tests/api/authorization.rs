@@ -26,6 +26,7 @@ const AGENT: &[&str] = &[
     "SVID/NewJWTSVID",
     "SVID/BatchNewWITSVID",
     "Sync/Subscribe",
+    "Matching/Match",
 ];
 const DOWNSTREAM: &[&str] = &[
     "SVID/NewDownstreamX509CA",
@@ -33,19 +34,22 @@ const DOWNSTREAM: &[&str] = &[
     "Bundle/PublishWITAuthority",
 ];
 const SHARED: &str = "Bundle/GetFederatedBundle";
-pub(crate) const LOCAL_ONLY: &[&str] = &["Debug", "Logger", "Health"];
+pub(crate) const LOCAL_ONLY: &[&str] = &["Registry", "Debug", "Logger", "Health"];
 
 /// Paths of all methods of the server.
 pub(crate) fn methods() -> Vec<String> {
     let set = FileDescriptorSet::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap();
     let ours = |package: &str| {
         package.starts_with("spire.api.server.")
+            || package == "credence.explain.v1"
             || package == "credence.sync.v1"
             || package == "grpc.health.v1"
     };
     let files = set.file.iter().filter(|file| ours(file.package()));
     let paths = files.flat_map(|file| {
-        file.service.iter().flat_map(|service| {
+        // What the agent serves of our own package.
+        let of_server = file.service.iter().filter(|service| service.name() != "Node");
+        of_server.flat_map(|service| {
             let methods = service.method.iter();
             methods.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name()))
         })

@@ -55,6 +55,14 @@ impl Process {
         Self::pin(pid, credentials.uid(), credentials.gid(), pidfd, proc)
     }
 
+    /// The process with this number now, which acts as this user and group.
+    ///
+    /// # Errors
+    /// What the system says when it has no descriptor left.
+    pub fn of_pid(pid: i32, uid: u32, gid: u32, proc: &ProcFs) -> io::Result<Self> {
+        Self::pin(pid, uid, gid, open_pidfd(pid)?, proc)
+    }
+
     /// This very process, which asks itself to see whether attestation works.
     ///
     /// # Errors

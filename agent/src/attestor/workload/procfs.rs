@@ -16,11 +16,13 @@ pub struct ProcFs {
 
 /// The user and the groups that a process acts as.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Credentials {
-    /// The effective ones.
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
+pub struct Credentials {
+    /// The effective user.
+    pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
+    /// The supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 impl ProcFs {
@@ -41,7 +43,7 @@ impl ProcFs {
     }
 
     /// The path of a file of that process.
-    pub(super) fn path(&self, pid: i32, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, pid: i32, file: &str) -> PathBuf {
         self.root.join(format!("{pid}/{file}"))
     }
 
@@ -57,7 +59,7 @@ impl ProcFs {
     }
 
     /// As whom the process acts now.
-    pub(super) fn credentials(&self, pid: i32) -> io::Result<Credentials> {
+    pub(crate) fn credentials(&self, pid: i32) -> io::Result<Credentials> {
         parse_status(&self.read(pid, "status")?).ok_or_else(|| malformed("status"))
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use credence_identity::diagnosis::Offer;
 use credence_identity::{Selector, SelectorError, SelectorSet};
 use credence_runtime::clock::Clock;
 
@@ -15,6 +16,9 @@ use super::process::Process;
 use super::procfs::ProcFs;
 
 const TYPE: &str = "unix";
+const DISCOVERY_FIX: &str = "set discover_workload_path = true in the plugin_data of WorkloadAttestor \"unix\", and restart the agent";
+const HASHING_FIX: &str =
+    "set workload_size_limit = 0 in the plugin_data of WorkloadAttestor \"unix\", and restart the agent";
 
 /// The attestor's `plugin_data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +72,35 @@ impl UnixAttestor {
             groups: Names::of_groups(),
             executables: Arc::new(Executables::new(clock)),
         }
+    }
+
+    /// What this attestor says of a process.
+    pub(super) fn offer(&self) -> Offer {
+        let mut offer = Offer {
+            selector_type: TYPE,
+            kinds: vec![
+                "uid",
+                "user",
+                "gid",
+                "group",
+                "supplementary_gid",
+                "supplementary_group",
+            ],
+            off: Vec::new(),
+        };
+        let of_the_executable = [("path", self.hashing.is_some()), ("sha256", self.hashes())];
+        for (kind, is_on) in of_the_executable {
+            match (is_on, self.hashing.is_some()) {
+                (true, _) => offer.kinds.push(kind),
+                (false, true) => offer.off.push((kind, HASHING_FIX)),
+                (false, false) => offer.off.push((kind, DISCOVERY_FIX)),
+            }
+        }
+        offer
+    }
+
+    fn hashes(&self) -> bool {
+        matches!(self.hashing, Some(Hashing::Always | Hashing::UpTo(_)))
     }
 
     /// The selectors of the process as it is now.

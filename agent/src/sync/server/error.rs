@@ -1,7 +1,7 @@
 //! What a call of the server's can end with.
 
 use credence_proto::spire::api::types::{PermissionDeniedDetails, permission_denied_details::Reason};
-use credence_runtime::grpc::status;
+use credence_runtime::grpc::{LinkFault, status};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -27,6 +27,8 @@ pub(crate) enum CallError {
         code: Code,
         message: String,
         refusal: Option<Refusal>,
+        /// What was wrong with the connection, if that was it.
+        link: Option<LinkFault>,
     },
     /// The server's answer makes no sense.
     #[error("{action}: {reason}")]
@@ -41,6 +43,7 @@ impl CallError {
             code: status.code(),
             message: describe(status),
             refusal,
+            link: LinkFault::of(status),
         }
     }
 
@@ -59,6 +62,7 @@ impl CallError {
             code: Code::DeadlineExceeded,
             message,
             refusal: None,
+            link: None,
         }
     }
 
@@ -80,6 +84,14 @@ impl CallError {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Status { refusal, .. } => *refusal,
+            Self::Answer { .. } => None,
+        }
+    }
+
+    /// What was wrong with the connection, if that was it.
+    pub(crate) fn link(&self) -> Option<&LinkFault> {
+        match self {
+            Self::Status { link, .. } => link.as_ref(),
             Self::Answer { .. } => None,
         }
     }

@@ -228,6 +228,7 @@ async fn a_server_without_push_is_polled_and_asked_again_after_a_while() {
         interval: Duration::from_secs(5),
         whole_sets: false,
         version: "1.2.3",
+        journal: Journal::new(parts.clock.clone()),
     };
     parts.supervisor.spawn("synchroniser", synchroniser.run());
     tokio::time::sleep(Duration::from_secs(61)).await;
@@ -253,6 +254,7 @@ async fn batches_shrink_until_the_server_takes_them_and_one_refused_holds_up_no_
         key_type: KeyType::EcP256,
         steps: watch::channel(0).1,
         in_step: watch::channel(0).1,
+        journal: Journal::new(parts.clock.clone()),
     };
     let entries = (0..300).map(|n| Arc::new(entry(&format!("e{n:03}")))).collect();
     parts.cache.apply(CacheUpdate {

@@ -61,6 +61,7 @@ impl Poller {
             interval: Duration::from_secs(5),
             whole_sets: false,
             version: "poller",
+            journal: Journal::new(lab.clock.clone()),
         };
         Self {
             synchroniser,

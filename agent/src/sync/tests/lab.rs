@@ -213,6 +213,7 @@ impl Lab {
             key_exchange: KeyExchange::Any,
             limits: CacheLimits::default(),
             version: "1.2.3-test",
+            journal: Journal::new(self.clock.clone()),
         }
     }
 

@@ -47,6 +47,7 @@ impl Whole {
             unix: Some(UnixOptions::default()),
             proc: ProcFs::at("/proc"),
             health: None,
+            explain: lab.path("measured-explain.sock"),
             telemetry,
         };
         let supervisor = Supervisor::new();

@@ -169,6 +169,7 @@ impl Year {
             svid: svids,
             reattestable: false,
             bundle: own_bundle,
+            journal: Journal::new(clock.clone()),
         };
         let watched = steps.subscribe();
         supervisor.spawn("agent-svid", async move {
@@ -180,6 +181,7 @@ impl Year {
             key_type: KeyType::EcP256,
             steps: steps.subscribe(),
             in_step,
+            journal: Journal::new(clock.clone()),
         };
         supervisor.spawn("x509-svids", issuing.run());
         let synchroniser = Synchroniser {
@@ -194,6 +196,7 @@ impl Year {
             interval: POLL,
             whole_sets: false,
             version: "1.2.3-test",
+            journal: Journal::new(clock.clone()),
         };
         let published = Arc::new(Published::default());
         supervisor.spawn("changes", published.clone().follow(far, synchroniser));

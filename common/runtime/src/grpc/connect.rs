@@ -1,5 +1,6 @@
 //! Channels over a Unix socket or TLS.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,6 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::socket::tune;
+use crate::tls::{PeerFault, peer_fault};
 
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +33,50 @@ pub struct ConnectError {
     /// Why not.
     #[source]
     pub source: tonic::transport::Error,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkFault {
+    /// A certificate was refused.
+    Certificate(PeerFault),
+    /// Nobody listens there.
+    Refused,
+    /// The name of the host can't be looked up.
+    UnknownName,
+    /// There was no answer, or no way there.
+    Unreachable,
+}
+
+impl LinkFault {
+    /// What the chain of causes says of the connection; nothing if there was one.
+    pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(fault) = peer_fault(error) {
+            return Some(Self::Certificate(fault));
+        }
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return Self::of_io(error);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    fn of_io(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Some(Self::Refused),
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof => Some(Self::Unreachable),
+            // The standard library has no kind of its own for it.
+            _ if error.to_string().contains("lookup address") => Some(Self::UnknownName),
+            _ => None,
+        }
+    }
 }
 
 /// Connects to a gRPC server on a Unix socket, with `:authority` "localhost" whatever the path holds.
@@ -175,7 +221,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.to_string().ends_with("a b%/none.sock"), "{error}");
-        assert!(std::error::Error::source(&error).is_some());
+        assert!(Error::source(&error).is_some());
     }
 
     #[tokio::test]

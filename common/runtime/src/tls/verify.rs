@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use credence_crypto::x509::{PathError, SvidError, VerifiedSvid, verify_svid_in};
+use credence_crypto::x509::{Certificate, PathError, SvidError, VerifiedSvid, verify_svid_in};
 use credence_identity::SpiffeId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -150,6 +150,17 @@ impl ExpectedServer {
     }
 }
 
+impl ExpectedServer {
+    /// For a server of another trust domain, whose authorities can't be known: that says more than that they aren't.
+    fn other_trust_domain(&self, leaf: &CertificateDer<'_>) -> Option<Error> {
+        let found = Certificate::from_der(leaf).ok()?.spiffe_id().ok()?.trust_domain();
+        (found != self.expected.trust_domain()).then(|| {
+            let error = SvidError::NoBundle(found);
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+        })
+    }
+}
+
 impl ServerCertVerifier for ExpectedServer {
     fn verify_server_cert(
         &self,
@@ -159,7 +170,10 @@ impl ServerCertVerifier for ExpectedServer {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let found = self.member.verify(leaf, intermediates)?.id;
+        let verified = self.member.verify(leaf, intermediates);
+        let found = verified
+            .map_err(|error| self.other_trust_domain(leaf).unwrap_or(error))?
+            .id;
         if found == self.expected {
             return Ok(ServerCertVerified::assertion());
         }

@@ -25,6 +25,7 @@ use crate::api::context::Context;
 use crate::api::convert::entry::PAGE;
 use crate::api::convert::{bundle, entry};
 use crate::api::gate::{mend, refuse};
+use crate::api::presence;
 use crate::registry::Subscription;
 
 /// How often a stream shows that it lives.
@@ -44,6 +45,8 @@ pub(super) struct Subscriber {
     sent: Sent,
     revision: u64,
     work: VecDeque<Work>,
+    /// That the agent is here.
+    _presence: presence::Stream,
 }
 
 /// What is still to be sent, a message at a time.
@@ -107,6 +110,7 @@ impl Subscriber {
             sent: Sent::default(),
             revision: 0,
             work: VecDeque::new(),
+            _presence: context.presence.subscribed(id, &context.clock),
         };
         let view = subscriber.view();
         let Difference { bundles, .. } = subscriber.sent.advance(&view);

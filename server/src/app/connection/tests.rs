@@ -74,6 +74,7 @@ async fn parts() -> (Arc<Services>, Registry) {
         attestors: Attestors::default(),
         limits: api::Limits::new(true, true),
         refusals: api::Refusals::default(),
+        presence: api::Presence::default(),
         log: layer_writing_to(&LogOptions::default(), Box::new(io::sink())).1,
         started: Instant::now(),
     }));
