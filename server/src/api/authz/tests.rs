@@ -197,8 +197,8 @@ fn the_table_holds_every_described_method_and_no_other() {
     assert_eq!(described, table);
     assert_eq!(
         table.len(),
-        62 + 1 + 4 + 3,
-        "SPIRE's 62 methods, Subscribe, explain's four, and Health's three"
+        62 + 2 + 4 + 3,
+        "SPIRE's 62 methods, Subscribe, CheckStep, explain's four, and Health's three"
     );
 }
 
