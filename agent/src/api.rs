@@ -4,6 +4,7 @@
 //! and answered from [`crate::cache`]; nothing is kept between two calls but open streams.
 
 pub mod admin;
+mod audit;
 mod call;
 mod explain;
 mod follow;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credence_proto::grpc::health::v1::health_server::HealthServer;
+use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::Clock;
 use credence_runtime::telemetry::{CountCalls, RpcCalls};
 use tokio::net::UnixListener;
@@ -69,6 +71,8 @@ pub struct Ground {
     pub clock: Arc<dyn Clock>,
     /// The calls that were refused of late.
     pub refusals: Refusals,
+    /// The audit log, if there is one.
+    pub audit: Option<AuditLog>,
     /// When it comes, open streams end with Unavailable, and connections close.
     pub shutdown: CancellationToken,
 }

@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use credence_crypto::x509::X509SvidKey;
 use credence_identity::SpiffeId;
+use credence_runtime::audit::{AuditLog, AuditSink};
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::config::{HealthChecks, TelemetryConfig};
 use credence_runtime::fs::{FsError, bind_unix};
 use credence_runtime::health::{Findings, serve_health};
-use credence_runtime::log::LogHandle;
+use credence_runtime::log::{LogError, LogHandle};
 use credence_runtime::supervisor::Supervisor;
 use credence_runtime::telemetry::{Identity, Subject, Telemetry, TelemetryError};
 use tokio::sync::watch;
@@ -62,6 +63,8 @@ pub struct Plan {
     pub telemetry: TelemetryConfig,
     /// Where `explain` asks: a socket for root and this user.
     pub explain: PathBuf,
+    /// Where identities that are handed out are recorded, if they are.
+    pub audit: Option<AuditSink>,
 }
 
 /// The admin socket.
@@ -85,6 +88,9 @@ pub enum StartError {
     /// Nothing can be measured as configured.
     #[error("unable to set telemetry up")]
     Telemetry(#[from] TelemetryError),
+    /// The audit log can't be written.
+    #[error(transparent)]
+    Audit(#[from] LogError),
     /// The health endpoint can't be had.
     #[error("unable to serve health checks on {address}")]
     Health {
@@ -161,12 +167,17 @@ pub async fn start(
     stepped.map_err(|_| StartError::Stopped)?;
 
     node.attestors.measure_by(&telemetry);
+    let audit = match &plan.audit {
+        Some(sink) => Some(AuditLog::start(sink, &log, clock.clone(), supervisor)?),
+        None => None,
+    };
     let ground = Arc::new(Ground {
         cache: synced.cache.clone(),
         attestors: node.attestors,
         proc: plan.proc,
         clock,
         refusals: node.refusals,
+        audit,
         shutdown: supervisor.token(),
     });
     let mut running = Running {

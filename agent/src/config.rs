@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use credence_crypto::KeyType;
 use credence_identity::TrustDomain;
+use credence_runtime::audit::AuditSink;
 use credence_runtime::config::hcl::Body;
 use credence_runtime::config::{
-    Document, Fault, HealthChecks, Section, TelemetryConfig, UnknownKeys, health_checks, log_options,
-    safe_path, telemetry,
+    Document, Fault, HealthChecks, Section, TelemetryConfig, UnknownKeys, audit_sink, health_checks,
+    log_options, safe_path, telemetry,
 };
 use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
@@ -77,6 +78,8 @@ pub struct AgentConfig {
     pub sds: SdsOptions,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
+    /// Where identities that are handed out are recorded (`audit_log_enabled`, which SPIRE's agent hasn't got).
+    pub audit: Option<AuditSink>,
     /// Where measurements go.
     pub telemetry: TelemetryConfig,
 }
@@ -203,6 +206,7 @@ fn read_agent(
     let trust_domain = trust_domain(agent);
     let server = server_address(agent);
     let data_dir = safe_path(agent, "data_dir", ".");
+    let audit = audit_sink(agent);
     let log = log_options(agent);
     let bootstrap = bootstrap::read(agent);
     let join_token = plugins::join_token(agent);
@@ -240,6 +244,7 @@ fn read_agent(
         sds,
         health_checks,
         telemetry: TelemetryConfig::default(),
+        audit,
     })
 }
 

@@ -55,6 +55,9 @@ pub(super) trait Session: Send + Sync + 'static {
 
     /// Says in the log what is shown.
     fn log(&self, update: &WorkloadUpdate);
+
+    /// Says in the audit log what is shown for the first time.
+    fn record(&self, update: &WorkloadUpdate, before: Option<&WorkloadUpdate>, selectors: &SelectorSet);
 }
 
 /// Opens the stream; its first message is there already.
@@ -170,6 +173,9 @@ impl<S: Session, M> Follower<S, M> {
     fn show(&mut self, update: WorkloadUpdate) -> M {
         if self.view.shows_svids && tracing::enabled!(tracing::Level::DEBUG) {
             self.session.log(&update);
+        }
+        if self.view.shows_svids {
+            self.session.record(&update, self.shown.as_ref(), &self.selectors);
         }
         let message = (self.view.message)(&update);
         self.shown = Some(update);

@@ -15,8 +15,10 @@ use credence_identity::{
 use credence_proto::spiffe_workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use credence_proto::spiffe_workload::spiffe_workload_api_server::SpiffeWorkloadApi as _;
 use credence_proto::spiffe_workload::{X509svidRequest, X509svidResponse};
+use credence_runtime::audit::{AuditLog, AuditSink};
 use credence_runtime::clock::{Clock as _, ManualClock};
 use credence_runtime::grpc::connect_unix;
+use credence_runtime::log::{LogOptions, layer_writing_to};
 use credence_runtime::supervisor::Supervisor;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -121,6 +123,7 @@ pub(in crate::api) struct Setup {
     pub(in crate::api) now: Timestamp,
     pub(in crate::api) proc: ProcFs,
     pub(in crate::api) workload: Option<WorkloadOptions>,
+    pub(in crate::api) audit: Option<AuditSink>,
 }
 
 impl Default for Setup {
@@ -129,6 +132,7 @@ impl Default for Setup {
             now: START,
             proc: ProcFs::at("/proc"),
             workload: Some(WorkloadOptions::default()),
+            audit: None,
         }
     }
 }
@@ -172,12 +176,17 @@ impl Lab {
         let socket = folder.path().join("100% own.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let supervisor = Supervisor::new();
+        let (_, log) = layer_writing_to(&LogOptions::default(), Box::new(std::io::sink()));
+        let audit = setup
+            .audit
+            .map(|sink| AuditLog::start(&sink, &log, clock.clone(), &supervisor).unwrap());
         let ground = Arc::new(Ground {
             cache: cache.clone(),
             attestors,
             proc: setup.proc,
             clock: clock.clone(),
             refusals: Refusals::default(),
+            audit,
             shutdown: supervisor.token(),
         });
         supervisor.spawn_graceful(

@@ -43,6 +43,7 @@ pub(super) async fn fetch<O>(
             ttl = call.ground.clock.now().until(token.expires_at).as_secs_f64(),
             "Fetched JWT SVID"
         );
+        call.record_jwt(entry, token, audience, selectors);
     }
     Ok(tokens)
 }

@@ -161,6 +161,7 @@ impl Plan {
             proc: ProcFs::from_env(),
             health: config.health_checks,
             telemetry: config.telemetry,
+            audit: config.audit,
         })
     }
 }

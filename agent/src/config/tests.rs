@@ -1,3 +1,5 @@
+
+use credence_runtime::audit::AuditSink;
 use credence_runtime::log::Level;
 
 use super::*;
@@ -370,5 +372,36 @@ fn the_admin_socket_is_away_from_the_public_one() {
     for id in ["spiffe://other.org/x", "proxy"] {
         let delegates = format!("authorized_delegates = [\"{id}\"]");
         assert_fault(&read(&delegates), "error validating authorized delegate");
+    }
+}
+
+#[test]
+fn the_audit_log_is_off_unless_switched_on() {
+    let sink = |agent: &str| read(agent).unwrap().0.audit;
+    assert_eq!(sink(""), None);
+    assert_eq!(sink("audit_log_enabled = true"), Some(AuditSink::Log));
+    assert_eq!(
+        sink("audit_log_enabled = true audit_log { path = \"/a.json\" }"),
+        Some(AuditSink::File("/a.json".into()))
+    );
+    assert_eq!(
+        sink("audit_log_enabled = true audit_log { sink = \"stdout\" }"),
+        Some(AuditSink::Stdout)
+    );
+    for (agent, part) in [
+        (
+            "audit_log { sink = \"stdout\" }",
+            "needs audit_log_enabled = true",
+        ),
+        (
+            "audit_log_enabled = true audit_log { sink = \"file\" }",
+            "audit_log.path: must be configured",
+        ),
+        (
+            "audit_log_enabled = true audit_log { sink = \"log\" path = \"x\" }",
+            "audit_log.path: is for the sink",
+        ),
+    ] {
+        assert_fault(&read(agent), part);
     }
 }

@@ -45,6 +45,8 @@ pub(super) fn read(
         "agent_ttl",
     ]
     .map(|key| lifetime(server, key));
+    let jwt_issuer = server.string("jwt_issuer");
+    let disable_jwt_svids = server.boolean("disable_jwt_svids").unwrap_or(false);
     let defaults = Settings::defaults(trust_domain?.clone());
     let x509_svid_ttl = x509_svid_ttl.unwrap_or(defaults.x509_svid_ttl);
     let settings = Settings {
@@ -55,12 +57,12 @@ pub(super) fn read(
         x509_svid_ttl,
         jwt_svid_ttl: jwt_svid_ttl.unwrap_or(defaults.jwt_svid_ttl),
         agent_ttl: agent_ttl.unwrap_or(x509_svid_ttl),
-        jwt_issuer: server.string("jwt_issuer"),
+        jwt_issuer,
         wit: wit.map(|keys| WitSettings {
             key_type: keys.key_type.unwrap_or(x509_key_type),
             issuer: keys.issuer,
         }),
-        disable_jwt_svids: server.boolean("disable_jwt_svids").unwrap_or(false),
+        disable_jwt_svids,
         ..defaults
     };
     warn_of_cut_lifetimes(server, &settings);

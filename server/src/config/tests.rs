@@ -519,3 +519,46 @@ fn the_feature_flag_switches_wit_svids_on() {
     let own = wit("experimental { feature_flags = [\"wit-svid\"] wit_key_type = \"rsa-2048\" }").unwrap();
     assert_eq!((own.key_type, own.issuer), (KeyType::Rsa2048, None));
 }
+
+/// Whole files. A line "#! fault ..." or "#! warning ..." holds a part of something that is said of the file; what it
+/// doesn't announce must not be said.
+#[test]
+fn every_file_of_the_corpus_is_judged_as_it_announces() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/corpus"));
+    let (mut files, mut wrong) = (0, Vec::new());
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let announced = |kind: &str| -> Vec<String> {
+            let parts = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("#! ")?.strip_prefix(kind));
+            parts.map(|part| part.trim().to_owned()).collect()
+        };
+        let read = Document::parse(&name, &text)
+            .map_err(|fault| vec![fault])
+            .and_then(|document| ServerConfig::read(&document, &ServerOverrides::default()));
+        let texts = |said: Vec<Fault>| said.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (faults, warnings) = match read {
+            Ok((_, warnings)) => (Vec::new(), texts(warnings)),
+            Err(faults) => (texts(faults), Vec::new()),
+        };
+        for (kind, said) in [("fault", faults), ("warning", warnings)] {
+            let announced = announced(kind);
+            let missed = announced
+                .iter()
+                .filter(|part| !said.iter().any(|text| text.contains(*part)));
+            wrong.extend(missed.map(|part| format!("{name}: no {kind} {part}")));
+            if said.len() != announced.len() {
+                wrong.push(format!(
+                    "{name}: {} {kind}s are announced, not {said:#?}",
+                    announced.len()
+                ));
+            }
+        }
+        files += 1;
+    }
+    assert_eq!(files, 9);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

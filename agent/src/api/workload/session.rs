@@ -89,6 +89,10 @@ impl Session for WorkloadCall {
         self.shutting_down()
     }
 
+    fn record(&self, update: &WorkloadUpdate, before: Option<&WorkloadUpdate>, selectors: &SelectorSet) {
+        self.record_x509(update, before, selectors);
+    }
+
     fn log(&self, update: &WorkloadUpdate) {
         let now = self.ground.clock.now();
         for identity in &update.identities {

@@ -83,6 +83,10 @@ impl Session for Delegation {
         self.call.shutting_down()
     }
 
+    fn record(&self, update: &WorkloadUpdate, before: Option<&WorkloadUpdate>, selectors: &SelectorSet) {
+        self.call.record_x509(update, before, selectors);
+    }
+
     fn log(&self, update: &WorkloadUpdate) {
         let now = self.call.ground.clock.now();
         for identity in &update.identities {

@@ -99,6 +99,7 @@ fn caller(case: &Value) -> (Lab, usize) {
         },
         proc: ProcFs::at(proc),
         workload: (!disabled).then_some(options),
+        ..Setup::default()
     });
     let other = TokenKey::new("other");
     lab.put_bundle(foreign_bundle("other.test", &other));
