@@ -1,4 +1,3 @@
-
 use credence_runtime::audit::AuditSink;
 use credence_runtime::log::Level;
 

@@ -49,6 +49,7 @@ impl Whole {
             health: None,
             explain: lab.path("measured-explain.sock"),
             telemetry,
+            audit: None,
         };
         let supervisor = Supervisor::new();
         let bound = app::start(plan, lab.clock.clone(), log, &supervisor)
