@@ -43,6 +43,7 @@ pub(crate) fn methods() -> Vec<String> {
         package.starts_with("spire.api.server.")
             || package == "credence.explain.v1"
             || package == "credence.sync.v1"
+            || package == "credence.authority.v1"
             || package == "grpc.health.v1"
     };
     let files = set.file.iter().filter(|file| ours(file.package()));
