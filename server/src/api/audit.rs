@@ -199,10 +199,9 @@ impl http_body::Body for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let ended = match &frame {
-            Some(Ok(frame)) => match frame.trailers_ref() {
-                Some(trailers) => Some(Status::from_header_map(trailers).unwrap_or_else(|| Status::ok(""))),
-                None => None,
-            },
+            Some(Ok(frame)) => frame
+                .trailers_ref()
+                .map(|trailers| Status::from_header_map(trailers).unwrap_or_else(|| Status::ok(""))),
             Some(Err(status)) => Some(status.clone()),
             None => Some(Status::ok("")),
         };

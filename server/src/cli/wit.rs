@@ -103,7 +103,7 @@ impl RemoteCommand for Mint {
             for (what, name, bytes) in files {
                 let path = Path::new(&self.write).join(name);
                 write_atomic(&path, bytes, 0o600).map_err(|error| {
-                    CommandError::chain(&error).context(&format!("unable to write {name}"))
+                    CommandError::chain(&error).context(format!("unable to write {name}"))
                 })?;
                 writeln!(console.out, "{what} written to {}", path.display())?;
             }

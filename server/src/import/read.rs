@@ -86,7 +86,7 @@ impl Spire {
         )
         .await?;
         let has = |table: &&str| tables.iter().any(|found| found == table);
-        if !SPIRES_OWN.iter().all(|table| has(table)) {
+        if !SPIRES_OWN.iter().all(has) {
             return Ok(None);
         }
         let version = sqlx::query("SELECT version FROM migrations ORDER BY id LIMIT 1")
