@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::string_slice,
+    clippy::indexing_slicing,
     clippy::too_many_lines,
     clippy::disallowed_methods,
     reason = "tests: a failed expectation must stop them"

@@ -49,7 +49,8 @@ async fn a_copy_is_never_of_two_moments() {
     let mut writer = folder.raw().await;
     let over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&over);
-    let writing = tokio::spawn(async move {
+    let mut writing = tokio::task::JoinSet::new();
+    writing.spawn(async move {
         let mut rounds = 0;
         while !until.load(Ordering::Relaxed) {
             let change = "BEGIN; UPDATE one SET n = n + 1; UPDATE two SET n = n + 1; COMMIT";
@@ -94,6 +95,6 @@ async fn a_copy_is_never_of_two_moments() {
         }
     }
     over.store(true, Ordering::Relaxed);
-    assert!(writing.await.unwrap() > 0);
+    assert!(writing.join_next().await.unwrap().unwrap() > 0);
     assert!(copies >= 10, "{copies} copies, {restless} refusals");
 }
