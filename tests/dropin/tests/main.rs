@@ -15,6 +15,18 @@ mod takeover;
 use std::path::Path;
 
 use credence_dropin::Programs;
+use credence_dropin::report::{self, Counts};
+use credence_test_support::counterparts;
+
+/// Says that `test` ran beside SPIRE and made `compared` comparisons, for the record and for the table of a full run.
+fn passed(test: &str, compared: usize, spire: &Programs) {
+    let counts = Counts {
+        compared,
+        differing: 0,
+    };
+    counterparts::record(&format!("spire ({test})"), &format!("ran: {compared} checks"));
+    report::passed(test, counts, spire);
+}
 
 /// Our programs, under SPIRE's names.
 fn credence() -> Programs {

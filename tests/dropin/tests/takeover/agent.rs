@@ -1,9 +1,9 @@
 //! An agent's files under one make and then the other.
 
 use credence_dropin::{Programs, Site, spire};
-use credence_test_support::{Process, counterparts};
+use credence_test_support::Process;
 
-use crate::credence;
+use crate::{credence, passed};
 
 /// What an agent of either make says when it proves its node anew.
 const ATTESTS: &str = "Node attestation was successful";
@@ -39,7 +39,7 @@ fn there_and_back(server: &Programs, name: &str) {
     }
     let listed = site.server_ok(server, &["agent", "count"]);
     assert!(listed.starts_with("1 attested agent"), "{listed}");
-    counterparts::record(&format!("spire ({name})"), "ran");
+    passed(name, 4, &spire);
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use credence_dropin::{Programs, Site, spire};
-use credence_test_support::{Process, counterparts, wait_until};
+use credence_test_support::{Process, wait_until};
 use tokio::net::TcpListener;
 
 use super::spires_files;
-use crate::credence;
 use crate::mtls::{NAME, call, source};
+use crate::{credence, passed};
 
 const ENTRIES: usize = 1_000;
 /// Of the workloads' SVIDs, in seconds: SPIRE's agent renews such short ones each second.
@@ -155,8 +155,5 @@ fn a_server_of_spires_is_replaced_and_put_back_and_no_call_fails() {
     let listed = site.server_ok(&spire, &["agent", "count"]);
     assert!(listed.starts_with("2 attested agents"), "{listed}");
     let calls = tally.calls.load(Ordering::Relaxed);
-    counterparts::record(
-        "spire (replaced and put back)",
-        &format!("ran: {calls} calls, {} rotations", tally.rotations()),
-    );
+    passed("replaced and put back (mTLS calls)", calls, &spire);
 }
