@@ -20,6 +20,7 @@ fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap()
 }
 
+/// Conforms: WAP-03, WAP-04, WEP-23
 #[test]
 fn the_descriptors_are_the_table() {
     let table: BTreeSet<String> = FACTS

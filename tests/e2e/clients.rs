@@ -33,6 +33,7 @@ fn wait_for_identity(lab: &Lab) {
     });
 }
 
+/// Conforms: WAP-40, WEP-01, WEP-05
 #[test]
 fn the_command_line_fetches_and_openssl_verifies() {
     let (lab, _running) = lab();

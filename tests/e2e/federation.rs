@@ -28,6 +28,7 @@ fn roots(lab: &Lab) -> Option<String> {
     fs::read_to_string(folder.path().join("federated_bundle.0.0.pem")).ok()
 }
 
+/// Conforms: FED-29, FED-31
 #[test]
 fn a_workload_gets_the_bundles_its_entry_federates_with_and_loses_them_again() {
     let (lab, far) = (Lab::new(CREDENCE), Lab::new(CREDENCE));

@@ -105,6 +105,7 @@ mod tests {
     use super::*;
     use crate::cache::testing::entry;
 
+    /// Conforms: WAP-19
     #[test]
     fn a_hint_goes_to_the_older_entry_and_then_to_the_smaller_id() {
         let make = |id: &str, hint: &str, created: i64| {

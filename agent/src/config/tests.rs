@@ -69,6 +69,7 @@ fn the_example_loads_without_a_warning() {
     ));
 }
 
+/// Conforms: WEP-02, WEP-04
 #[test]
 fn defaults_are_those_of_spire() {
     let (config, warnings) = read("").unwrap();

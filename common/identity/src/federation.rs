@@ -160,6 +160,7 @@ fn check_characters(text: &str) -> Result<(), BundleEndpointUrlError> {
 mod tests {
     use super::*;
 
+    /// Conforms: FED-05
     #[test]
     fn a_url_keeps_all_but_the_case_of_its_scheme() {
         for (text, kept) in [
@@ -178,6 +179,7 @@ mod tests {
         }
     }
 
+    /// Conforms: FED-05
     #[test]
     fn what_is_no_url_of_a_bundle_endpoint() {
         use BundleEndpointUrlError::{BadCharacter, BadHost, BadPercent, BadPort, NoHost, Scheme, UserInfo};

@@ -86,6 +86,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    /// Conforms: WAP-09
     #[test]
     fn renewal_is_at_half_of_what_was_left_give_or_take_a_tenth() {
         let start = Timestamp::from_unix_seconds(1_000_000);

@@ -14,6 +14,7 @@ use tonic::Code;
 use crate::fixtures::{expired_p521, jwt_key};
 use crate::harness::{Lab, entry, refused, refused_with, wire_id};
 
+/// Conforms: BND-07, BND-20, BND-22
 #[tokio::test]
 async fn the_bundle_is_everybodys_and_grows_by_appending() {
     let (lab, other) = (Lab::start().await, Lab::start().await);

@@ -111,6 +111,7 @@ async fn an_entry_comes_back_as_it_was_made() {
     assert_eq!(masked, expected);
 }
 
+/// Conforms: SID-22, SID-34, WAP-21
 #[tokio::test]
 async fn bad_input_names_the_field_and_changes_nothing() {
     let lab = Lab::start().await;

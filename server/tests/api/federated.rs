@@ -194,6 +194,7 @@ async fn each_kind_of_write_names_what_is_wrong() {
     );
 }
 
+/// Conforms: FED-29
 #[tokio::test]
 async fn an_update_changes_what_its_mask_names() {
     let lab = Lab::start().await;
@@ -253,6 +254,7 @@ async fn an_update_changes_what_its_mask_names() {
     assert_eq!(update(unknown, None).await, (missing, None));
 }
 
+/// Conforms: BND-20
 #[tokio::test]
 async fn output_masks_leave_the_name() {
     let lab = Lab::start().await;

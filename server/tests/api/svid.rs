@@ -6,6 +6,8 @@ use credence_crypto::x509::verify_svid;
 use credence_crypto::{KeyType, PrivateKey, csr};
 use credence_proto::spire::api::server::bundle::v1::GetBundleRequest;
 use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
+use credence_proto::spire::api::server::entry::v1::GetAuthorizedEntriesRequest;
+use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1 as pb;
 use credence_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use credence_proto::spire::api::types;
@@ -157,6 +159,7 @@ async fn more_csrs_than_the_limit_are_refused_at_once() {
     refused(outcome, Code::ResourceExhausted, text);
 }
 
+/// Conforms: JWS-11, JWS-12
 #[tokio::test]
 async fn an_agent_gets_tokens_for_its_entries() {
     let lab = Lab::start().await;
@@ -315,4 +318,34 @@ async fn an_operator_mints_tokens() {
         Code::InvalidArgument,
         "invalid SPIFFE ID: ",
     );
+}
+
+/// Conforms: SID-21
+#[tokio::test]
+async fn an_id_of_2048_bytes_is_stored_listed_and_signed() {
+    let lab = Lab::start().await;
+    let agent = lab.agent().await;
+    let path = format!("/{}", "a".repeat(2048 - "spiffe://example.org/".len()));
+    let made = lab.create(vec![entry(&agent.id, &path)]).await.remove(0);
+    let listed = EntryClient::new(agent.channel.clone())
+        .get_authorized_entries(GetAuthorizedEntriesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(listed.entries[0].spiffe_id, Some(wire_id(&path)));
+    let result = batch(&agent, vec![wish(&made.id, csr_of(&new_key()))])
+        .await
+        .remove(0);
+    let chain = result.svid.unwrap().cert_chain;
+    let authorities = lab.bundle().await.x509_authorities;
+    let verified = verify_svid(&chain, &authorities, lab.clock.now()).unwrap();
+    assert_eq!(verified.id.as_str().len(), 2048);
+    let request = pb::NewJwtsvidRequest {
+        entry_id: made.id,
+        audience: vec!["a".to_owned()],
+    };
+    let issued = SvidClient::new(agent.channel).new_jwtsvid(request).await.unwrap();
+    let token = issued.into_inner().svid.unwrap().token;
+    let parsed = credence_crypto::jwt::JwtSvid::parse_insecure(&token, &["a"], lab.clock.now()).unwrap();
+    assert_eq!(parsed.id, verified.id);
 }

@@ -90,6 +90,7 @@ async fn get(client: &mut Client, name: &str) -> types::FederationRelationship {
         .into_inner()
 }
 
+/// Conforms: FED-06, FED-08
 #[tokio::test]
 async fn relationships_come_back_as_they_were_sent() {
     let lab = Lab::start().await;
@@ -146,6 +147,7 @@ async fn relationships_come_back_as_they_were_sent() {
     assert_eq!(masked, bare);
 }
 
+/// Conforms: FED-01, FED-05, FED-07, FED-42
 #[tokio::test]
 async fn what_is_wrong_with_a_relationship() {
     let lab = Lab::start().await;
@@ -222,6 +224,7 @@ async fn what_is_wrong_with_a_relationship() {
     assert!(listed.unwrap().into_inner().federation_relationships.is_empty());
 }
 
+/// Conforms: FED-42
 #[tokio::test]
 async fn one_relationship_per_trust_domain() {
     let lab = Lab::start().await;

@@ -54,6 +54,7 @@ async fn published(lab: &Lab) -> Arc<Bundle> {
     })
 }
 
+/// Conforms: WIT-08, WIT-17, WIT-18, WIT-33
 #[tokio::test]
 async fn what_an_operator_mints_is_bound_to_the_key_and_verifies_by_the_published_bundle() {
     let lab = lab().await;
@@ -133,6 +134,7 @@ async fn an_agent_gets_tokens_for_its_entries_alone_and_each_item_has_its_status
     refused(nothing, Code::InvalidArgument, "missing parameters");
 }
 
+/// Conforms: WIT-09, WIT-10
 #[tokio::test]
 async fn what_does_not_fit_is_refused() {
     let lab = lab().await;
@@ -159,6 +161,7 @@ async fn what_does_not_fit_is_refused() {
     }
 }
 
+/// Conforms: STB-01, WIT-33
 #[tokio::test]
 async fn without_the_feature_flag_nothing_is_published_or_signed() {
     let lab = Lab::start().await;

@@ -7,6 +7,7 @@
     reason = "all of this is a test"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +16,9 @@ use credence_conformance::{load, run_cases, text};
 use credence_crypto::bundle::{
     parse_jwks, parse_spiffe, parse_spiffe_map, to_jwks, to_spiffe_json, x509_from_der,
 };
-use credence_identity::{Bundle, JwtAuthority, TrustDomain};
+use credence_crypto::x509::verify_svid_in;
+use credence_crypto::{jwt, wit};
+use credence_identity::{Bundle, JwtAuthority, Timestamp, TrustDomain, X509Authority};
 use serde_json::Value;
 
 fn trust_domain() -> TrustDomain {
@@ -58,6 +61,8 @@ fn describe(bundle: &Bundle, case: &Value) -> Value {
     })
 }
 
+/// Conforms: BND-01, BND-02, BND-06, BND-08, BND-09, BND-11, BND-13, BND-14, BND-15, BND-16, BND-17, BND-18
+/// Conforms: JWS-26, WIT-29, X5S-28, X5S-29, X5S-30
 #[test]
 fn documents() {
     run_cases(&load("bundles.json"), "cases", |case| {
@@ -80,6 +85,58 @@ fn documents() {
     });
 }
 
+/// The case with that id in a list of cases.
+fn case<'a>(document: &'a Value, id: &str) -> &'a Value {
+    let cases = document["cases"].as_array().unwrap();
+    cases.iter().find(|case| case["id"] == id).unwrap()
+}
+
+/// SVIDs of all kinds that verify, until their trust domain publishes a bundle without a key that can be used.
+/// Conforms: BND-04, BND-05, JWS-27, WIT-29, X5S-31
+#[test]
+fn an_empty_or_unusable_bundle_makes_everything_invalid() {
+    let (x509, jwt, wit) = (
+        load("x509_svids.json"),
+        load("jwt_svids.json"),
+        load("wit_svids.json"),
+    );
+    let now = Timestamp::from_unix_seconds(1_893_456_000);
+    let svid = case(&x509, "X5-001");
+    let ders = |member: &str| -> Vec<Vec<u8>> {
+        let list = svid[member].as_array().unwrap().iter();
+        list.map(|der| STANDARD.decode(der.as_str().unwrap()).unwrap())
+            .collect()
+    };
+    let chain = ders("chain");
+    let verified = |bundle: Bundle| {
+        let bundle = Arc::new(bundle);
+        let lookup = |_: &TrustDomain| Some(bundle.clone());
+        [
+            verify_svid_in(&chain, lookup, now).is_ok(),
+            jwt::verify(text(case(&jwt, "JW-003"), "token"), &["audience"], lookup, now).is_ok(),
+            wit::verify(text(case(&wit, "WI-001"), "token"), lookup, now).is_ok(),
+        ]
+    };
+    let authority = |der: Vec<u8>| X509Authority {
+        der: der.into(),
+        tainted: false,
+    };
+    let before = Bundle {
+        x509_authorities: ders("bundle").into_iter().map(authority).collect(),
+        jwt_authorities: parse_jwks(jwt["jwt_bundle"].to_string().as_bytes()).unwrap(),
+        wit_authorities: parse_jwks(wit["wit_bundle"].to_string().as_bytes()).unwrap(),
+        ..Bundle::empty(trust_domain())
+    };
+    assert_eq!(verified(before), [true; 3]);
+    let bundles = load("bundles.json");
+    for id in ["BU-001", "BU-038"] {
+        let document = text(case(&bundles, id), "document");
+        let after = parse_spiffe(&trust_domain(), document.as_bytes()).unwrap();
+        assert_eq!(verified(after), [false; 3], "{id}");
+    }
+}
+
+/// Conforms: BND-25, WAP-15
 #[test]
 fn workload_api_jwks() {
     run_cases(&load("bundles.json"), "workload_api_jwks_cases", |case| {
@@ -90,6 +147,7 @@ fn workload_api_jwks() {
     });
 }
 
+/// Conforms: WAP-18
 #[test]
 fn workload_api_x509() {
     run_cases(&load("bundles.json"), "workload_api_x509_der_cases", |case| {
@@ -98,6 +156,7 @@ fn workload_api_x509() {
     });
 }
 
+/// Conforms: BMP-01, BMP-02
 #[test]
 fn bundle_maps() {
     run_cases(&load("bundles.json"), "bundle_map_cases", |case| {
@@ -116,15 +175,11 @@ fn bundle_maps() {
 }
 
 /// The rules of `publish_cases`, which are words, on a bundle with everything in it.
+/// Conforms: BND-03, BND-10, BND-25, WAP-34, WIT-28, X5S-25
 #[test]
 fn publishing() {
     let document = load("bundles.json");
-    let all = document["cases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|case| case["id"] == "BU-008")
-        .unwrap();
+    let all = case(&document, "BU-008");
     let mut bundle = parse_spiffe(&trust_domain(), text(all, "document").as_bytes()).unwrap();
     bundle.refresh_hint = Some(Duration::from_millis(1500));
     run_cases(&document, "publish_cases", |case| {

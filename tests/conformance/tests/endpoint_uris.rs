@@ -8,6 +8,7 @@ use credence_conformance::{judge, load, run_cases, text};
 use credence_identity::endpoint::{Endpoint, EndpointError, locate};
 use serde_json::Value;
 
+/// Conforms: WEP-13, WEP-14, WEP-15
 #[test]
 fn workload_addresses() {
     run_cases(&load("endpoint_uris.json"), "cases", |case| {
@@ -15,6 +16,7 @@ fn workload_addresses() {
     });
 }
 
+/// Conforms: BEP-09, BEP-10
 #[test]
 fn broker_addresses() {
     run_cases(&load("endpoint_uris.json"), "broker_cases", |case| {
@@ -22,6 +24,7 @@ fn broker_addresses() {
     });
 }
 
+/// Conforms: BEP-08, WEP-12
 #[test]
 fn choice_of_address() {
     run_cases(&load("endpoint_uris.json"), "locate_cases", |case| {

@@ -39,6 +39,8 @@ fn class(error: &JwtError) -> &'static str {
     }
 }
 
+/// Conforms: JWS-01, JWS-02, JWS-03, JWS-04, JWS-05, JWS-06, JWS-07, JWS-08, JWS-09, JWS-10, JWS-11, JWS-12
+/// Conforms: JWS-13, JWS-14, JWS-17, JWS-18, JWS-22, JWS-23, JWS-24
 #[test]
 fn tokens() {
     let document = load("jwt_svids.json");

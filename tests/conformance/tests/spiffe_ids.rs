@@ -9,6 +9,8 @@ use credence_conformance::{judge, load, run_cases, text};
 use credence_identity::{SpiffeId, SpiffeIdError, TrustDomain};
 use serde_json::Value;
 
+/// Conforms: SID-01, SID-02, SID-03, SID-04, SID-05, SID-06, SID-07, SID-09, SID-10, SID-11, SID-12, SID-14
+/// Conforms: SID-15, SID-16, SID-17, SID-18, SID-30
 #[test]
 fn spiffe_ids() {
     run_cases(&load("spiffe_ids.json"), "cases", |case| {
@@ -21,6 +23,7 @@ fn spiffe_ids() {
     });
 }
 
+/// Conforms: SID-08, SID-19
 #[test]
 fn every_byte_is_allowed_or_refused_in_its_place() {
     let document = load("spiffe_ids.json");
@@ -37,6 +40,7 @@ fn every_byte_is_allowed_or_refused_in_its_place() {
     }
 }
 
+/// Conforms: SID-13, SID-20, SID-31, SID-32
 #[test]
 fn trust_domains_and_paths() {
     run_cases(

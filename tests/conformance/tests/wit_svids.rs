@@ -54,6 +54,8 @@ fn bundle(document: &Value) -> Arc<Bundle> {
     Arc::new(bundle)
 }
 
+/// Conforms: JWS-05, WIT-01, WIT-02, WIT-03, WIT-04, WIT-06, WIT-07, WIT-08, WIT-09, WIT-10, WIT-12, WIT-13
+/// Conforms: WIT-16, WIT-18, WIT-19, WIT-31
 #[test]
 fn tokens() {
     let document = load("wit_svids.json");
@@ -84,6 +86,7 @@ fn a_spiffe_bundle_has_the_same_keys() {
 }
 
 /// The rules of `presentation_cases`, which are words, for a token that is bound to a key of ours.
+/// Conforms: WIT-20, WIT-25, WIT-32
 #[test]
 fn presentation() {
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_893_456_000);

@@ -67,6 +67,7 @@ fn list(case: &Value, member: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Conforms: X5S-01, X5S-02, X5S-03, X5S-04, X5S-12, X5S-18, X5S-34, X5S-35
 #[test]
 fn parse() {
     run_cases(&load("x509_svids.json"), "cases", |case| {
@@ -75,6 +76,8 @@ fn parse() {
     });
 }
 
+/// Conforms: BND-21, FED-30, SID-24, WAP-14, X5S-02, X5S-04, X5S-06, X5S-07, X5S-09, X5S-10, X5S-11, X5S-13
+/// Conforms: X5S-14, X5S-20, X5S-22, X5S-23, X5S-24, X5S-27, X5S-30, X5S-31
 #[test]
 fn verify() {
     run_cases(&load("x509_svids.json"), "cases", |case| {

@@ -11,6 +11,7 @@ fn listen() -> (tempfile::TempDir, std::path::PathBuf, UnixListener) {
     (folder, path, listener)
 }
 
+/// Conforms: WEP-10, WEP-11
 #[tokio::test]
 async fn a_connection_knows_its_caller() {
     let (_folder, path, listener) = listen();

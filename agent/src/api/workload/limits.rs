@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::cache::testing::selectors;
 
+    /// Conforms: WAP-50
     #[tokio::test(start_paused = true)]
     async fn callers_with_the_same_selectors_share_a_second_of_calls() {
         let limits = Limits::new(RateLimits {

@@ -20,6 +20,7 @@ fn ids(message: &X509svidResponse) -> Vec<&str> {
     message.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect()
 }
 
+/// Conforms: WEP-20
 #[tokio::test(start_paused = true)]
 async fn a_pending_identity_is_waited_for() {
     let lab = Lab::new(Setup::default());
@@ -43,6 +44,7 @@ async fn a_pending_identity_is_waited_for() {
     assert_eq!(ids(&first), ["spiffe://example.org/one"]);
 }
 
+/// Conforms: WAP-48
 #[tokio::test(start_paused = true)]
 async fn what_is_signed_is_served_when_the_rest_is_late() {
     let lab = Lab::with_identities(1);
@@ -68,6 +70,7 @@ async fn what_is_signed_is_served_when_the_rest_is_late() {
     );
 }
 
+/// Conforms: WAP-22, WAP-30, WAP-35, WEP-18
 #[tokio::test(start_paused = true)]
 async fn a_caller_without_entry_is_refused_at_once() {
     let lab = Lab::new(Setup::default());
@@ -107,6 +110,7 @@ async fn a_caller_without_entry_is_refused_at_once() {
     assert_eq!(began.elapsed().as_millis(), 0);
 }
 
+/// Conforms: WAP-08, WAP-25, WAP-33, WAP-51
 #[tokio::test(start_paused = true)]
 async fn bundle_streams_need_no_signature_and_repeat_nothing() {
     let lab = Lab::new(Setup::default());
@@ -153,6 +157,7 @@ async fn bundle_streams_need_no_signature_and_repeat_nothing() {
     );
 }
 
+/// Conforms: WAP-06, WAP-08, WAP-48
 #[tokio::test(start_paused = true)]
 async fn renewals_and_only_changes_are_pushed() {
     let lab = Lab::with_identities(2);
@@ -211,6 +216,7 @@ async fn what_expired_is_withheld_while_the_stream_lives_on() {
     );
 }
 
+/// Conforms: WAP-22
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_the_last_entry_and_with_the_agent() {
     let lab = Lab::with_identities(1);
@@ -264,6 +270,7 @@ fn pretend(root: &tempfile::TempDir, groups: &str) -> ProcFs {
     ProcFs::at(root.path())
 }
 
+/// Conforms: WEP-10
 #[tokio::test(start_paused = true)]
 async fn a_caller_is_attested_again_before_each_push() {
     let root = tempfile::tempdir().unwrap();
@@ -313,6 +320,7 @@ async fn a_caller_is_attested_again_before_each_push() {
     );
 }
 
+/// Conforms: WEP-27
 #[tokio::test]
 async fn a_stream_ends_with_its_process() {
     let lab = Lab::with_identities(1);
@@ -368,6 +376,7 @@ async fn a_request_of_ten_megabytes_is_refused_and_the_connection_lives_on() {
     client.fetch_jwtsvid(with_header(request)).await.unwrap();
 }
 
+/// Conforms: WAP-52
 #[tokio::test(start_paused = true)]
 async fn unauthenticated_verifiers_get_the_own_bundle_alone() {
     let workload = WorkloadOptions {
@@ -411,6 +420,7 @@ async fn unauthenticated_verifiers_get_the_own_bundle_alone() {
     );
 }
 
+/// Conforms: WAP-49
 #[tokio::test(start_paused = true)]
 async fn jwt_failures_have_their_codes() {
     let lab = Lab::with_identities(2);
@@ -448,6 +458,7 @@ async fn jwt_failures_have_their_codes() {
     );
 }
 
+/// Conforms: SID-29, WAP-38
 #[tokio::test(start_paused = true)]
 async fn foreign_tokens_show_the_claims_allowed() {
     let allowed = ["team".to_owned()].into();

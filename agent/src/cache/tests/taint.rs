@@ -90,6 +90,7 @@ fn entries(count: usize) -> Vec<Entry> {
     (0..count).map(|number| entry(&format!("e{number:03}"))).collect()
 }
 
+/// Conforms: WAP-09
 #[tokio::test(start_paused = true)]
 async fn svids_of_a_tainted_authority_are_replaced_a_hundred_every_five_seconds_and_served_meanwhile() {
     let fixture = Fixture::with_entries(1000, entries(250));

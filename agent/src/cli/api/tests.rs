@@ -79,6 +79,7 @@ CA #1 Valid Until:\t2026-08-22 20:28:37 +0000 UTC
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
+/// Conforms: X5S-34
 #[test]
 fn what_does_not_verify_is_refused() {
     let (ca, other) = (ca(), ca());
@@ -106,6 +107,7 @@ fn what_does_not_verify_is_refused() {
     assert!(fault(foreign_id, at(1)).contains("SVID failed verification against bundle: "));
 }
 
+/// Conforms: WAP-13
 #[test]
 fn junk_is_named() {
     let fault = |response: &X509svidResponse| Received::parse(response).unwrap_err().to_string();

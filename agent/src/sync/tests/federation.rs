@@ -91,6 +91,7 @@ async fn both(agent: &Agent, poller: &Poller, wanted: Option<u64>) {
     );
 }
 
+/// Conforms: FED-31
 #[tokio::test]
 async fn federated_bundles_come_change_and_go_by_push_and_by_poll() {
     let lab = Lab::new().await;

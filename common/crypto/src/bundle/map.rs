@@ -39,6 +39,7 @@ pub fn parse_spiffe_map(document: &[u8]) -> Result<BTreeMap<TrustDomain, Bundle>
 mod tests {
     use super::*;
 
+    /// Conforms: BMP-04, BMP-06, BMP-07
     #[test]
     fn a_map_is_read_as_a_whole_or_not_at_all() {
         let document = br#"{"trust_domains":{"a.test":{"keys":[],"spiffe_sequence":7,"spiffe_refresh_hint":1},"b.test":{"keys":[]}}}"#;

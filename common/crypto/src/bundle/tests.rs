@@ -1,5 +1,7 @@
 //! What is published reads back, and is read by others.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use credence_identity::{JwtAuthority, Timestamp, TrustDomain};
 
 use super::*;
@@ -32,6 +34,7 @@ fn full() -> Bundle {
     bundle
 }
 
+/// Conforms: BND-08
 #[test]
 fn every_key_type_reads_back_from_every_form() {
     let bundle = full();
@@ -54,6 +57,7 @@ fn every_key_type_reads_back_from_every_form() {
 }
 
 /// A trap of libraries: widespread JWT libraries find no key in a set whose `use` they don't know.
+/// Conforms: BND-25
 #[test]
 fn workload_api_key_sets_have_no_use() {
     let set: serde_json::Value = serde_json::from_str(&to_jwks(&full().jwt_authorities)).unwrap();
@@ -66,6 +70,7 @@ fn workload_api_key_sets_have_no_use() {
     );
 }
 
+/// Conforms: BND-03, BND-24
 #[test]
 fn documents_are_indented_by_four_and_leave_zeros_out() {
     assert_eq!(
@@ -110,4 +115,49 @@ fn pem_with_text_around_and_without_certificates() {
             CertificateError::NoPemCertificate
         );
     }
+}
+
+/// Conforms: BND-19, JWS-25, X5S-25, X5S-26
+#[test]
+fn published_entries_have_the_members_of_their_kind_and_no_others() {
+    let mut bundle = full();
+    let key = JwtAuthority {
+        key_id: "wit".into(),
+        ..bundle.jwt_authorities[0].clone()
+    };
+    bundle.wit_authorities.push(key);
+    let document: serde_json::Value = serde_json::from_str(&to_spiffe_json(&bundle)).unwrap();
+    let mut kinds = std::collections::BTreeMap::<String, usize>::new();
+    for key in document["keys"].as_array().unwrap() {
+        let key = key.as_object().unwrap();
+        let kind = key["use"].as_str().unwrap();
+        let of_key: &[&str] = match key["kty"].as_str() {
+            Some("EC") => &["crv", "x", "y"],
+            _ => &["e", "n"],
+        };
+        let own = if kind == "x509-svid" { "x5c" } else { "kid" };
+        let mut wanted = [of_key, &["kty", "use", own]].concat();
+        wanted.sort_unstable();
+        let mut members: Vec<&str> = key.keys().map(String::as_str).collect();
+        members.sort_unstable();
+        assert_eq!(members, wanted);
+        if let Some(chain) = key.get("x5c") {
+            let [only] = chain.as_array().unwrap().as_slice() else {
+                panic!("{chain}")
+            };
+            let der = STANDARD.decode(only.as_str().unwrap()).unwrap();
+            let certificate = Certificate::from_der(&der).unwrap();
+            assert!(certificate.is_ca());
+            assert_eq!(
+                crate::jwk::public_key(key).as_ref(),
+                Some(certificate.public_key())
+            );
+        }
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+    let kinds: Vec<_> = kinds
+        .iter()
+        .map(|(kind, count)| (kind.as_str(), *count))
+        .collect();
+    assert_eq!(kinds, [("jwt-svid", 3), ("wit-svid", 1), ("x509-svid", 3)]);
 }

@@ -79,6 +79,7 @@ fn claims(more: &Value) -> Value {
     claims
 }
 
+/// Conforms: JWS-02, JWS-05, JWS-32
 #[test]
 fn what_is_signed_verifies_for_every_key_type() {
     for (key_type, algorithm) in [
@@ -105,6 +106,7 @@ fn what_is_signed_verifies_for_every_key_type() {
 }
 
 /// A trap of libraries: a library accepts a missing `aud` although an audience was set, unless `aud` is required besides.
+/// Conforms: JWS-12, JWS-13
 #[test]
 fn missing_audience_is_refused_whatever_is_expected() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -132,6 +134,7 @@ fn missing_audience_is_refused_whatever_is_expected() {
 }
 
 /// A trap of libraries: a library doesn't look at `nbf`.
+/// Conforms: JWS-19
 #[test]
 fn not_before_is_checked() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -141,6 +144,7 @@ fn not_before_is_checked() {
 }
 
 /// A trap of libraries: a library's leeway is a default. Ours is said once, and holds on both sides.
+/// Conforms: JWS-18, JWS-31
 #[test]
 fn leeway_is_sixty_seconds() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -153,6 +157,7 @@ fn leeway_is_sixty_seconds() {
 }
 
 /// A trap of libraries: a library publishes a key without the `kid` that its tokens name.
+/// Conforms: JWS-25
 #[test]
 fn the_published_key_has_the_kid_of_the_token() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -169,6 +174,7 @@ fn the_published_key_has_the_kid_of_the_token() {
     .unwrap();
 }
 
+/// Conforms: JWS-24, JWS-27
 #[test]
 fn the_bundle_is_that_of_the_subject() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -218,6 +224,7 @@ fn a_key_whose_time_is_over_verifies_nothing() {
     ));
 }
 
+/// Conforms: JWS-33
 #[test]
 fn repeated_members_are_refused() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -230,6 +237,7 @@ fn repeated_members_are_refused() {
     assert_eq!(refused.unwrap_err(), JwtError::MalformedClaims);
 }
 
+/// Conforms: JWS-17, JWS-34
 #[test]
 fn sizes_and_odd_dates() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -277,6 +285,7 @@ fn no_token_outlives_its_key() {
     );
 }
 
+/// Conforms: JWS-35
 #[test]
 fn insecure_parsing_still_checks_all_but_the_signature() {
     let issuer = Issuer::new(KeyType::EcP256);
@@ -304,4 +313,54 @@ fn tokens_do_not_show_in_debug() {
     ] {
         assert!(!shown.contains(&signature) && !shown.contains("eyJ"), "{shown}");
     }
+}
+
+/// Conforms: JWS-23, SID-27
+#[test]
+fn no_byte_of_a_token_can_be_changed() {
+    let issuer = Issuer::new(KeyType::EcP256);
+    let token = issuer.sign(300).token;
+    for position in 0..token.len() {
+        let mut changed = token.clone().into_bytes();
+        changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        assert!(issuer.verify_at(&changed, &[], NOW).is_err(), "byte {position}");
+    }
+}
+
+/// What has no specification of SPIFFE's is no SVID, and neither is another form of what has one.
+/// Conforms: JWS-01, SID-28
+#[test]
+fn other_kinds_of_tokens_are_none_of_ours() {
+    let issuer = Issuer::new(KeyType::EcP256);
+    let token = issuer.sign(300).token;
+    let parts: Vec<&str> = token.split('.').collect();
+    let flattened = json!({"protected": parts[0], "payload": parts[1], "signature": parts[2]});
+    for other in [
+        "v4.public.eyJzdWIiOiJzcGlmZmU6Ly9leGFtcGxlLm9yZy93In0".to_owned(),
+        "d28443a10126a058".to_owned(),
+        flattened.to_string(),
+        format!("Bearer {token}"),
+        format!("{token}.{}.{}", parts[1], parts[2]),
+        format!("{}.{}", parts[0], parts[1]),
+    ] {
+        let refused = issuer.verify_at(&other, &["audience"], NOW);
+        assert!(
+            matches!(refused, Err(JwtError::Malformed | JwtError::MalformedHeader)),
+            "{other}: {refused:?}"
+        );
+    }
+    let oidc = claims(&json!({"iss": "https://accounts.example.org", "sub": "110169484474386276334"}));
+    assert!(matches!(issuer.verdict(&oidc), Err(JwtError::InvalidSubject(_))));
+}
+
+/// Conforms: JWS-26, WAP-15
+#[test]
+fn a_key_for_another_kind_of_svid_verifies_no_token() {
+    let issuer = Issuer::new(KeyType::EcP256);
+    let mut bundle = (*issuer.bundle).clone();
+    bundle.wit_authorities = std::mem::take(&mut bundle.jwt_authorities);
+    let token = issuer.sign(300).token;
+    let refused = verify(&token, &["audience"], |_| Some(Arc::new(bundle)), NOW);
+    assert!(matches!(refused, Err(JwtError::AuthorityNotFound { .. })));
 }

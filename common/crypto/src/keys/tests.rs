@@ -39,6 +39,7 @@ fn every_type_signs_in_both_forms_and_reads_back() {
     }
 }
 
+/// Conforms: JWS-23
 #[test]
 fn jose_signatures_have_a_fixed_size() {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
@@ -55,6 +56,7 @@ fn debug_shows_no_secret() {
     assert!(!svid_like.contains(&crate::hex(&key.pkcs8_der()[40..44])));
 }
 
+/// Conforms: X5S-35
 #[test]
 fn only_unencrypted_pkcs8_is_taken() {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
@@ -84,6 +86,7 @@ fn a_point_off_the_curve_is_no_key() {
     assert!(PublicKey::from_spki_der(&spki).is_err());
 }
 
+/// Conforms: JWS-06
 #[test]
 fn algorithm_must_fit_the_key() {
     let ec = PrivateKey::generate(KeyType::EcP256).unwrap();

@@ -78,6 +78,7 @@ fn proof_claims(token: &str) -> Value {
     json!({"aud": AUDIENCE, "exp": NOW.unix_seconds() + 30, "jti": "1", "wth": wth})
 }
 
+/// Conforms: WIT-20, WIT-32
 #[test]
 fn what_is_signed_verifies_and_is_believed_with_a_proof_for_every_key_type() {
     for holder in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
@@ -90,6 +91,7 @@ fn what_is_signed_verifies_and_is_believed_with_a_proof_for_every_key_type() {
     }
 }
 
+/// Conforms: WIT-24, WIT-25, WIT-32
 #[test]
 fn a_proof_is_for_one_token_one_audience_and_now_and_by_the_holder() {
     let (lab, thief) = (Lab::new(KeyType::EcP256), Lab::new(KeyType::EcP256));
@@ -123,6 +125,7 @@ fn a_proof_is_for_one_token_one_audience_and_now_and_by_the_holder() {
 }
 
 /// A JWT authority of the same bundle verifies no WIT-SVID, and the reverse (WIT-SVID, 6.2 and 7.1).
+/// Conforms: WIT-29, WIT-31
 #[test]
 fn a_wit_svid_is_no_jwt_svid_and_its_keys_are_no_jwt_authorities() {
     let mut lab = Lab::new(KeyType::EcP256);
@@ -139,6 +142,7 @@ fn a_wit_svid_is_no_jwt_svid_and_its_keys_are_no_jwt_authorities() {
     ));
 }
 
+/// Conforms: WIT-10
 #[test]
 fn only_an_algorithm_that_fits_the_key_is_taken_for_proofs() {
     let p256 = PrivateKey::generate(KeyType::EcP256).unwrap();
@@ -170,4 +174,37 @@ fn a_private_jwk_holds_its_public_key_and_the_secret() {
         jwk.remove("d");
         assert_eq!(jwk::public_key(&jwk).as_ref(), Some(key.public_key()));
     }
+}
+
+/// Conforms: WIT-05, WIT-21, WIT-22
+#[test]
+fn a_token_has_three_headers_and_is_no_bearer_token() {
+    let lab = Lab::new(KeyType::EcP256);
+    let token = lab.issue();
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(header, json!({"alg": "ES256", "kid": "w1", "typ": "wit+jwt"}));
+    let sent = format!("Bearer {token}");
+    assert!(lab.verify(&sent).is_err());
+    assert!(crate::jwt::verify(&sent, &[], |_| Some(lab.bundle.clone()), NOW).is_err());
+}
+
+/// Conforms: WIT-14, WIT-16
+#[test]
+fn not_before_delays_and_the_time_of_issue_does_not() {
+    let lab = Lab::new(KeyType::EcP256);
+    let token = lab.issue();
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let verdict = |name: &str, offset: i64| {
+        let mut claims = claims.clone();
+        claims[name] = json!(NOW.unix_seconds() + offset);
+        let times = lab.issuer.times(NOW, NOW + Duration::from_secs(60)).unwrap();
+        let token = lab.issuer.sign(&claims, times).unwrap().token;
+        lab.verify(&token).map(|_| ())
+    };
+    assert_eq!(verdict("nbf", 30), Ok(()));
+    let early = WitError::Token(JwtError::NotYetValid);
+    assert_eq!(verdict("nbf", 600), Err(early));
+    assert_eq!(verdict("iat", 600), Ok(()));
 }

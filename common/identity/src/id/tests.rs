@@ -5,6 +5,7 @@ fn example() -> TrustDomain {
     TrustDomain::parse("example.org").unwrap()
 }
 
+/// Conforms: SID-34
 #[test]
 fn reserved_and_agent_ids_are_told_by_whole_segments() {
     let id = |path: &str| SpiffeId::from_path(&example(), path).unwrap();
@@ -27,6 +28,7 @@ fn reserved_and_agent_ids_are_told_by_whole_segments() {
     assert_eq!(SpiffeId::agent(&example(), ""), Err(SpiffeIdError::TrailingSlash));
 }
 
+/// Conforms: SID-21, SID-22, SID-23
 #[test]
 fn the_longest_id_is_2048_bytes_however_it_is_made() {
     let path = |length: usize| format!("/{}", "a".repeat(length - 1));

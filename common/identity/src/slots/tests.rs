@@ -21,6 +21,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(seconds)
 }
 
+/// Conforms: FED-33
 #[test]
 fn a_day_of_rotation_prepares_at_half_and_activates_at_five_sixths() {
     let mut slots = Slots::default();
@@ -65,6 +66,7 @@ fn a_prepared_authority_can_be_forgotten_and_an_old_one_cannot() {
     assert_eq!(slots.next(), Some((NextStatus::Old, &Span(0, DAY))));
 }
 
+/// Conforms: FED-32
 #[test]
 fn a_successor_prepared_late_waits_until_verifiers_have_seen_it() {
     let now = DAY * 9 / 10;

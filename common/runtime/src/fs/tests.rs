@@ -42,6 +42,7 @@ fn write_atomic_replaces_content_and_mode_and_leaves_nothing_beside() {
     assert!(write_atomic(&dir.path().join("none/x"), b"", 0o600).is_err());
 }
 
+/// Conforms: WEP-26
 #[tokio::test]
 async fn bind_unix_makes_folders_sets_the_mode_and_replaces_a_stale_socket() {
     let dir = tempfile::tempdir().unwrap();

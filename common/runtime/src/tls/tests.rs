@@ -185,6 +185,7 @@ async fn connect(
     tokio::join!(serve, call)
 }
 
+/// Conforms: X5S-36
 #[tokio::test]
 async fn peers_of_one_trust_domain_meet() {
     let authority = Authority::new("example.org");
@@ -262,6 +263,7 @@ async fn the_next_connection_shows_the_new_svid() {
     assert_eq!(after, next.svid.serial);
 }
 
+/// Conforms: X5S-36
 #[tokio::test]
 async fn a_server_with_another_id_or_authority_is_refused() {
     let (authority, other) = (Authority::new("example.org"), Authority::new("example.org"));
@@ -279,6 +281,7 @@ async fn a_server_with_another_id_or_authority_is_refused() {
     assert!(is_unknown_authority(&client.unwrap_err()));
 }
 
+/// Conforms: WAP-14, X5S-22, X5S-24
 #[tokio::test]
 async fn clients_with_a_bad_certificate_are_refused_not_anonymous() {
     let authority = Authority::new("example.org");

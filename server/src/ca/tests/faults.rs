@@ -28,6 +28,7 @@ async fn a_full_disk_costs_no_authority_and_shows_in_health_until_it_has_room_ag
     server.stop().await;
 }
 
+/// Conforms: FED-32
 #[tokio::test(start_paused = true)]
 async fn a_late_successor_signs_only_after_verifiers_could_see_it() {
     let world = World::new();
@@ -82,6 +83,7 @@ async fn a_corrupt_journal_stops_the_start_and_is_left_as_it_is() {
     assert_eq!(&*snapshot.journal.unwrap().0, b"{ not a journal");
 }
 
+/// Conforms: FED-34
 #[tokio::test(start_paused = true)]
 async fn with_lost_keys_a_new_authority_is_made_and_the_old_one_stays_in_the_bundle_to_its_end() {
     let mut world = World::new();

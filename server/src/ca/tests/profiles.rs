@@ -3,6 +3,7 @@ use credence_crypto::x509::Certificate;
 
 use super::*;
 
+/// Conforms: X5S-32, X5S-33
 #[tokio::test(start_paused = true)]
 async fn a_workloads_certificate_is_the_entrys_with_the_requests_key() {
     let server = World::new().start().await;
@@ -26,6 +27,7 @@ async fn a_workloads_certificate_is_the_entrys_with_the_requests_key() {
     server.stop().await;
 }
 
+/// Conforms: SID-25, SID-26, X5S-08, X5S-09
 #[tokio::test(start_paused = true)]
 async fn a_root_carries_the_trust_domains_id_and_its_serial_number_in_the_name() {
     let server = World::new().start().await;
@@ -44,6 +46,7 @@ async fn a_root_carries_the_trust_domains_id_and_its_serial_number_in_the_name()
     server.stop().await;
 }
 
+/// Conforms: X5S-33
 #[tokio::test(start_paused = true)]
 async fn nothing_outlives_its_authority() {
     let mut world = World::new();
@@ -63,6 +66,7 @@ async fn nothing_outlives_its_authority() {
     server.stop().await;
 }
 
+/// Conforms: JWS-20, JWS-22, JWS-32
 #[tokio::test(start_paused = true)]
 async fn a_token_has_the_claims_of_entry_and_settings_and_no_others() {
     let mut world = World::new();

@@ -7,6 +7,7 @@ const BUNDLE_AGE: Duration = Duration::from_secs(60);
 
 /// A year of rotation, with a server that is now and then restarted. Whatever is signed verifies at once by a bundle
 /// that is a minute old, and at its very end by the newest one.
+/// Conforms: FED-32, FED-34
 #[tokio::test(start_paused = true)]
 async fn a_year_without_an_svid_that_cannot_be_verified() {
     let world = World::new();

@@ -100,6 +100,7 @@ pub(super) async fn reflected(lab: &Lab) -> Vec<String> {
     list.service.into_iter().map(|service| service.name).collect()
 }
 
+/// Conforms: WEP-24
 #[tokio::test(start_paused = true)]
 async fn reflection_names_what_is_served_and_nothing_else() {
     let lab = Lab::new(Setup::default());

@@ -15,6 +15,10 @@ use super::*;
 /// When the tokens of the vectors are valid.
 const TOKENS_NOW: Timestamp = Timestamp::from_unix_seconds(1_893_456_000);
 
+/// Conforms: FED-31, JWS-01, JWS-04, JWS-09, JWS-16, JWS-18, JWS-21, WAP-01, WAP-02, WAP-04, WAP-06, WAP-12
+/// Conforms: WAP-16, WAP-17, WAP-18, WAP-19, WAP-21, WAP-22, WAP-25, WAP-27, WAP-28, WAP-29, WAP-30, WAP-31
+/// Conforms: WAP-32, WAP-33, WAP-34, WAP-35, WAP-36, WAP-37, WAP-38, WAP-39, WAP-41, WAP-49, WAP-50, WEP-01
+/// Conforms: WEP-06, WEP-07, WEP-08, WEP-09, WEP-11, WEP-18, WEP-20, WEP-21, WEP-22, WEP-24, WEP-27, WIT-31
 #[test]
 fn every_case() {
     run_cases(&load("workload_api_rpc.json"), "cases", |case| {

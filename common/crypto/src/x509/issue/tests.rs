@@ -59,6 +59,7 @@ fn critical_extensions(der: &[u8]) -> Vec<String> {
     critical.map(|extension| extension.oid.to_id_string()).collect()
 }
 
+/// Conforms: X5S-01, X5S-03, X5S-12, X5S-15, X5S-17, X5S-18, X5S-19, X5S-20, X5S-33
 #[test]
 fn leaf_profile_as_another_parser_sees_it() {
     let ca = ca(KeyType::EcP256);
@@ -120,6 +121,7 @@ fn leaf_profile_as_another_parser_sees_it() {
     );
 }
 
+/// Conforms: SID-25, SID-26, X5S-07, X5S-08, X5S-09, X5S-15, X5S-16, X5S-21
 #[test]
 fn ca_profile_as_another_parser_sees_it() {
     let ca = ca(KeyType::EcP384);
@@ -184,6 +186,7 @@ fn nothing_of_the_profile_is_left_to_a_default() {
     assert_eq!(leaf.subject().common_name(), None);
 }
 
+/// Conforms: X5S-33
 #[test]
 fn no_leaf_outlives_its_ca() {
     let ca = ca(KeyType::EcP256);
@@ -194,6 +197,7 @@ fn no_leaf_outlives_its_ca() {
     assert!(matches!(refused, Err(IssueError::EmptyLifetime { .. })));
 }
 
+/// Conforms: X5S-05
 #[test]
 fn without_a_subject_the_name_is_critical() {
     let mut wanted = Wanted::new();
@@ -228,6 +232,7 @@ fn the_first_dns_name_replaces_a_requested_common_name() {
     assert_eq!(subject(&wanted), "CN=given.example,O=Requester,C=DE");
 }
 
+/// Conforms: X5S-04
 #[test]
 fn what_must_not_be_signed() {
     let ca = ca(KeyType::EcP256);
@@ -263,6 +268,7 @@ fn what_must_not_be_signed() {
     assert!(!leaf.is_ca());
 }
 
+/// Conforms: X5S-32
 #[test]
 fn the_upstream_chain_follows_the_leaf() {
     let root = ca(KeyType::EcP256);
@@ -279,6 +285,7 @@ fn the_upstream_chain_follows_the_leaf() {
     assert_eq!(X509Svid::parse_chain(&svid.chain_der()).unwrap(), svid);
 }
 
+/// Conforms: X5S-07, X5S-08, X5S-09, X5S-16, X5S-21
 #[test]
 fn downstream_ca_profile_as_another_parser_sees_it() {
     let root = ca(KeyType::EcP384);
@@ -331,4 +338,24 @@ fn downstream_ca_profile_as_another_parser_sees_it() {
     assert!(chain[0].subject().to_string().contains("OU=DOWNSTREAM-1,"));
     let outcome = root.sign_downstream(&trust_domain, other.public_key(), at(24 * HOUR), at(25 * HOUR));
     assert!(matches!(outcome, Err(IssueError::EmptyLifetime { .. })));
+}
+
+/// Conforms: SID-27, X5S-22
+#[test]
+fn no_byte_of_a_certificate_can_be_changed() {
+    let ca = ca(KeyType::EcP256);
+    let svid = ca.sign_svid(&Wanted::new().params(0, HOUR)).unwrap();
+    let authorities = [credence_identity::X509Authority {
+        der: ca.certificate().der().clone(),
+        tainted: false,
+    }];
+    verify_svid(&svid.chain, &authorities, at(60)).unwrap();
+    for position in 0..svid.chain[0].len() {
+        let mut changed = svid.chain[0].to_vec();
+        changed[position] ^= 1;
+        assert!(
+            verify_svid(&[changed], &authorities, at(60)).is_err(),
+            "byte {position}"
+        );
+    }
 }

@@ -142,6 +142,7 @@ fn x509pop_certificates_of_the_field_are_valid() {
 }
 
 /// A trap of libraries: a library ignores key usage, so that a leaf that may sign certificates passes.
+/// Conforms: X5S-04, X5S-06, X5S-18, X5S-23
 #[test]
 fn leaf_rules_hold_when_a_peer_is_verified() {
     let root = Maker::ca("root").issue(None);
@@ -185,6 +186,7 @@ fn leaf_rules_hold_when_a_peer_is_verified() {
 }
 
 /// A trap of libraries: a library refuses every chain with a URI name constraint, others ignore them.
+/// Conforms: X5S-14
 #[test]
 fn uri_name_constraints_bind() {
     fn permit(w: &mut Writer, uri: &str) {
@@ -251,6 +253,7 @@ fn authorities_of_one_name_are_told_apart_by_signature() {
     ));
 }
 
+/// Conforms: X5S-07
 #[test]
 fn what_an_issuer_lacks() {
     let no_ca = Maker::new("root").issue(None);
@@ -272,6 +275,7 @@ fn what_an_issuer_lacks() {
     assert!(matches!(refused, Err(PathError::Expired { .. })));
 }
 
+/// Conforms: X5S-13
 #[test]
 fn path_length_counts_authorities_below() {
     let root = Maker {
@@ -285,6 +289,7 @@ fn path_length_counts_authorities_below() {
     assert!(matches!(refused, Err(PathError::PathLenExceeded(_))));
 }
 
+/// Conforms: X5S-22
 #[test]
 fn validity_includes_both_ends() {
     let root = Maker::ca("root").issue(None);
@@ -307,6 +312,7 @@ fn validity_includes_both_ends() {
     ));
 }
 
+/// Conforms: X5S-22
 #[test]
 fn unknown_critical_extensions_are_refused_anywhere() {
     let odd = |w: &mut Writer| write_extension(w, &[0x2a, 0x03], true, |w| w.null());
@@ -329,6 +335,7 @@ fn unknown_critical_extensions_are_refused_anywhere() {
     );
 }
 
+/// Conforms: X5S-37
 #[test]
 fn work_is_bounded_on_hostile_chains() {
     // Every certificate bears one name, so that each might have signed each other.
