@@ -9,7 +9,7 @@ use crate::CREDENCE;
 
 const NAME: &str = "libfaketime";
 
-fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
         .iter()
         .map(|machine| PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketime.so.1")))

@@ -10,6 +10,7 @@ mod clients;
 mod clock;
 mod dev;
 mod endpoints;
+mod explain;
 mod faults;
 mod federation;
 mod forced_rotation;

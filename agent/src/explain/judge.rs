@@ -55,7 +55,7 @@ pub(crate) fn judge(facts: &Facts<'_>, explanation: &mut Explanation) {
         facts.unmatched(explanation);
     }
     if let Some(note) = &facts.notes.synchronisation
-        && !served
+        && matching.is_empty()
     {
         let cause = Cause::OutOfStep {
             since: facts.notes.in_step,
@@ -210,7 +210,14 @@ impl Facts<'_> {
         let gone = self.survey.gone.iter().find(|entry| {
             is_match(entry, self.selectors) && self.wanted.is_none_or(|wanted| entry.spiffe_id == *wanted)
         });
-        if let Some(entry) = gone {
+        // A held entry that asks for something else that this workload has was meant for it rather.
+        let nearer = |gone: &Entry| {
+            self.nearest().first().is_some_and(|near| {
+                let mut selectors = near.selectors.iter();
+                selectors.any(|one| self.selectors.contains(one) && !gone.selectors.contains(one))
+            })
+        };
+        if let Some(entry) = gone.filter(|gone| !nearer(gone)) {
             explanation.found(match entry.expires_at.filter(|_| entry.is_expired_at(self.now)) {
                 Some(at) => Cause::EntryExpired {
                     entry: named(entry),
@@ -250,11 +257,26 @@ impl Facts<'_> {
             .into_iter()
             .cloned()
             .collect();
-        // An identity that was asked for by name is meant, however far off its selectors are.
-        if near.is_empty() && self.wanted.is_some() {
-            near = entries.into_iter().take(SHOWN).collect();
+        // An identity that was asked for by name is meant, however far off its selectors are; and nothing can be near to
+        // an entry whose selectors nobody here could attest.
+        if near.is_empty() {
+            let meant = |entry: &Entry| self.wanted.is_some() || self.asks_for_what_is_not_attested(entry);
+            near = entries
+                .into_iter()
+                .filter(|entry| meant(entry))
+                .take(SHOWN)
+                .collect();
         }
         near
+    }
+
+    fn asks_for_what_is_not_attested(&self, entry: &Entry) -> bool {
+        entry.selectors.iter().any(|selector| {
+            matches!(
+                Gap::of(selector, self.selectors, self.offers),
+                Gap::SwitchedOff(_) | Gap::UnknownKind(Some(_)) | Gap::UnknownType(Some(_))
+            )
+        })
     }
 
     fn show_candidates(&self, matching: &[&HeldEntry], explanation: &mut Explanation) {

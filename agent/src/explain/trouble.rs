@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use credence_identity::diagnosis::Cause;
 use credence_runtime::fs::FsError;
@@ -153,9 +154,11 @@ fn kind(error: &(dyn Error + 'static)) -> Option<TroubleKind> {
             AttestError::Call(error) => Some(error),
         }
     } else if let Some(error) = error.downcast_ref::<TaskFailure>() {
-        error.source()
+        Some(&*error.cause)
     } else {
-        None
+        // As a source it is an error of its own kind.
+        let shared = error.downcast_ref::<Arc<dyn Error + Send + Sync>>();
+        shared.map(|shared| -> &(dyn Error + 'static) { &**shared })
     };
     match inner {
         Some(inner) => kind(inner),
@@ -343,5 +346,26 @@ impl Cause for Trouble {
             Kind::Other => "see the agent's log",
         };
         fix.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrappers_hide_no_kind() {
+        let no_token = || FirstError::Attest(Box::new(RenewError::Attest(NodeAttestorError::NoToken.into())));
+        let started: RunError = StartError::First(no_token()).into();
+        assert_eq!(Trouble::of(&started).kind, TroubleKind::NoJoinToken);
+        let ended = AgentEnd::NotAttested(Arc::new(no_token()));
+        let failed = TaskFailure {
+            task: "agent-svid",
+            cause: Arc::new(ended),
+        };
+        assert_eq!(
+            Trouble::of(&RunError::Task(failed)).kind,
+            TroubleKind::AgentNotAttested
+        );
     }
 }

@@ -131,6 +131,9 @@ fn the_entrys_own_state_comes_before_near_misses() {
     assert_eq!(world.causes(), ["entry-expired"]);
     world.survey.gone = vec![Arc::new(with("web", &["unix:uid:0"]))];
     assert_eq!(world.causes(), ["entry-removed"]);
+    // One that was removed and would have matched any process of the user says nothing of this one.
+    world.hold(with("own", &["unix:user:root", "unix:uid:7"]));
+    assert_eq!(world.causes(), ["selector-missing"]);
 }
 
 #[test]
