@@ -32,6 +32,8 @@ pub(super) fn climb(state: &State, entry: &Entry, now: Timestamp) -> Reach {
     let mut seen: HashSet<SpiffeId> = HashSet::from([entry.parent_id.clone()]);
     let mut parents = vec![(entry.clone(), entry.parent_id.clone())];
     let mut looks = 0;
+    // The entry that led back to where the way had been.
+    let mut closing = None;
     while let Some((child, parent)) = parents.pop() {
         let mut known = false;
         if state.node(&parent).is_some() {
@@ -54,13 +56,19 @@ pub(super) fn climb(state: &State, entry: &Entry, now: Timestamp) -> Reach {
                 alias(state, above, now, &mut reach);
             } else if seen.insert(above.parent_id.clone()) && looks < MOST_LOOKS {
                 parents.push((Entry::clone(above), above.parent_id.clone()));
-            } else if above.parent_id == parent || above.parent_id == entry.spiffe_id {
-                reach.breaks.push(EntryCause::ParentLoop { id: above.id.clone() });
+            } else {
+                closing.get_or_insert_with(|| above.id.clone());
             }
         }
         if !known {
             reach.breaks.push(unknown(state, &child, parent));
         }
+    }
+    // Two ways may meet above an entry; only where nothing else is found do they go round.
+    if let Some(id) = closing
+        && reach == Reach::default()
+    {
+        reach.breaks.push(EntryCause::ParentLoop { id });
     }
     reach
 }

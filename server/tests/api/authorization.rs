@@ -116,7 +116,7 @@ async fn every_method_for_every_class() {
         ("agent", agent.channel.clone()),
     ]);
     let methods = methods();
-    assert_eq!(methods.len(), 66);
+    assert_eq!(methods.len(), 71);
     for path in &methods {
         for (class, channel) in &callers {
             let outcome = call(channel, path).await;

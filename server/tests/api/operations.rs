@@ -59,7 +59,7 @@ async fn every_call_of_every_method_leaves_one_event() {
             expected.insert((who, name.to_owned()), 1);
         }
     }
-    assert_eq!(methods.len(), 66);
+    assert_eq!(methods.len(), 71);
     drop((operator, local));
     drop(agent);
     let mut found: BTreeMap<(String, String), usize> = BTreeMap::new();
