@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// The DNS name that the serving workload's SVID must have.
 pub(crate) const NAME: &str = "store.local";
 
-struct ById(&'static str);
+struct ById(String);
 
 impl SvidPicker for ById {
     fn pick_svid(&self, svids: &[Arc<X509Svid>]) -> Option<usize> {
@@ -25,10 +25,10 @@ impl SvidPicker for ById {
 }
 
 /// The identity `id` from the Workload API at `endpoint`, kept up to date.
-pub(crate) async fn source(endpoint: String, id: &'static str) -> X509Source {
+pub(crate) async fn source(endpoint: String, id: &str) -> X509Source {
     X509SourceBuilder::new()
         .endpoint(endpoint)
-        .picker(ById(id))
+        .picker(ById(id.to_owned()))
         .build()
         .await
         .expect("the source starts")

@@ -43,6 +43,7 @@ const FULL: &[&str] = &[
     "records taken over",
     "live datastore",
     "replaced and put back (mTLS calls)",
+    "mesh of 20 pairs (mTLS calls)",
     "SPIRE's command line at our server: command_authority",
     "SPIRE's command line at our server: command_entry",
     "SPIRE's command line at our server: command_other",

@@ -8,6 +8,7 @@
 
 mod cross;
 mod differential;
+mod mesh;
 #[path = "../../e2e/mtls.rs"]
 mod mtls;
 mod takeover;
