@@ -5,13 +5,14 @@
 
 mod admin;
 mod api;
+mod examples;
 mod healthcheck;
 mod run;
 
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use credence_command::{CommandError, Console, address::Defaults, error::in_time, flags};
+use credence_command::{CommandError, Console, address::Defaults, error::in_time, flags, help};
 
 /// What a call of the admin socket may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -49,11 +50,16 @@ enum Command {
     Api(api::Command),
 }
 
+/// The command line, for completion and for tests; `program` is the name that help shows.
+pub fn command(program: &str) -> clap::Command {
+    help::teach(flags::command::<Program>(), program, examples::EXAMPLES)
+}
+
 /// Runs the program's command line (without its name) to its end and returns the exit status.
 ///
 /// `program` is the name that usage texts show. Blocks; makes its own tokio runtime.
 pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u8 {
-    let program = match flags::parse::<Program>(program, arguments, console) {
+    let program = match flags::parse_as::<Program>(command(program), program, arguments, console) {
         Ok(program) => program,
         Err(status) => return status,
     };

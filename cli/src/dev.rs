@@ -66,6 +66,11 @@ struct DevArgs {
     command: Vec<String>,
 }
 
+/// The command line, for completion.
+pub(crate) fn command() -> clap::Command {
+    flags::command::<DevArgs>()
+}
+
 /// Runs `credence dev` with its own tokio runtime and returns the exit status: the command's, if there is one.
 pub(crate) fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u8 {
     let args = match flags::parse::<DevArgs>(&format!("{program} dev"), arguments, console) {

@@ -98,6 +98,11 @@ struct Place {
     expand_env: bool,
 }
 
+/// The command line, for completion.
+pub(crate) fn command() -> clap::Command {
+    flags::command::<Explain>()
+}
+
 /// Runs the command line (without its name) and returns the exit status.
 pub(crate) fn main(arguments: &[String], console: &mut Console<'_>) -> u8 {
     let Explain { question } = match flags::parse("credence explain", arguments, console) {
@@ -131,6 +136,7 @@ mod tests {
             input: &mut std::io::empty(),
             out: &mut out,
             err: &mut err,
+            terminal: None,
         };
         let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
         let status = main(&line, &mut console);

@@ -1,5 +1,6 @@
 //! The binary `credence`: hands its command line to the program that is asked for.
 
+mod completion;
 mod dev;
 mod explain;
 mod program;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         input: &mut io::stdin(),
         out: &mut io::stdout(),
         err: &mut io::stderr(),
+        terminal: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0),
     };
     ExitCode::from(program::run(&name, &arguments, &mut console))
 }

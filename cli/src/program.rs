@@ -7,6 +7,8 @@ use std::path::Path;
 use credence_command::{Console, flags::UNKNOWN_COMMAND};
 use credence_runtime::VERSION;
 
+use crate::completion;
+
 const USAGE: &str = "\
 Usage: credence <PROGRAM>
 
@@ -16,6 +18,9 @@ Programs:
   explain Why a workload has no identity, and what to do about it
   dev     A trust domain on this machine in one command, to try or to test with
 
+Commands:
+  completion  A script that lets bash, zsh or fish complete command lines
+
 Options:
   -h, --help     Print help
   -v, --version  Print version
@@ -24,6 +29,11 @@ Options:
 /// Runs the program and returns its exit status. `called` is the path the binary was called by.
 pub(crate) fn run(called: &str, arguments: &[String], console: &mut Console<'_>) -> u8 {
     let name = Path::new(called).file_name().and_then(|name| name.to_str());
+    if let (Some(name), [word, rest @ ..]) = (name, arguments)
+        && word == "completion"
+    {
+        return completion::main(name, rest, console);
+    }
     match name {
         Some(name @ ("credence-server" | "spire-server")) => {
             return credence_server::cli::main(name, arguments, console);
@@ -69,6 +79,7 @@ mod tests {
             input: &mut std::io::empty(),
             out: &mut out,
             err: &mut err,
+            terminal: None,
         };
         let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
         let status = run(name, &line, &mut console);

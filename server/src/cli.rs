@@ -8,6 +8,7 @@ mod agent;
 mod bundle;
 mod debug;
 mod entry;
+mod examples;
 mod federation;
 mod healthcheck;
 mod jwt;
@@ -26,7 +27,7 @@ use credence_command::{
     CommandError, Console,
     address::{Defaults, SocketFlags},
     error::in_time,
-    flags,
+    flags, help,
 };
 use tonic::transport::Channel;
 
@@ -90,11 +91,16 @@ enum Command {
     Localauthority(localauthority::Command),
 }
 
+/// The command line, for completion and for tests; `program` is the name that help shows.
+pub fn command(program: &str) -> clap::Command {
+    help::teach(flags::command::<Program>(), program, examples::EXAMPLES)
+}
+
 /// Runs the program's command line (without its name) to its end and returns the exit status.
 ///
 /// `program` is the name that usage texts show. Blocks; makes its own tokio runtime.
 pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u8 {
-    let program = match flags::parse::<Program>(program, arguments, console) {
+    let program = match flags::parse_as::<Program>(command(program), program, arguments, console) {
         Ok(program) => program,
         Err(status) => return status,
     };

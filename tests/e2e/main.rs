@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod federation;
 mod forced_rotation;
+mod golden;
 mod image;
 mod mtls;
 mod node_certificate;

@@ -17,6 +17,7 @@ fn run(line: &[&str]) -> (u8, String, String) {
         input: &mut std::io::empty(),
         out: &mut streams.out,
         err: &mut streams.err,
+        terminal: None,
     };
     let status = main("credence agent", &line, &mut console);
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -122,4 +123,41 @@ fn a_missing_configuration_is_looked_for_in_spires_place() {
 #[test]
 fn no_command_has_a_flag_twice() {
     <Program as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn each_command_has_an_example_that_it_takes() {
+    let tree = command("PROGRAM");
+    let paths = help::commands(&tree);
+    for (path, command) in &paths {
+        let shown = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            shown.starts_with(&format!("Example:\n  PROGRAM {path}")),
+            "{path}: {shown:?}"
+        );
+    }
+    for (path, flags) in examples::EXAMPLES {
+        assert!(
+            paths.iter().any(|(known, _)| known == path),
+            "{path} is no command"
+        );
+        let line: Vec<&str> = path.split(' ').chain(flags.split_whitespace()).collect();
+        let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console {
+            input: &mut std::io::empty(),
+            out: &mut out,
+            err: &mut err,
+            terminal: None,
+        };
+        let read = flags::parse_as::<Program>(tree.clone(), "PROGRAM", &line, &mut console);
+        assert!(
+            read.is_ok() && err.is_empty(),
+            "{line:?}: {}",
+            String::from_utf8_lossy(&err)
+        );
+    }
 }

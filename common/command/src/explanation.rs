@@ -66,7 +66,7 @@ pub fn print(
 ) -> Result<u8, CommandError> {
     match format {
         Format::Pretty => pretty(explanation, console.out)?,
-        Format::Json => json::print(console.out, &[json::message(explanation)?])?,
+        data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(explanation)?])?,
     }
     Ok(if explanation.findings.is_empty() { 0 } else { FAULT })
 }
@@ -121,6 +121,7 @@ mod tests {
             input: &mut io::empty(),
             out: &mut out,
             err: &mut err,
+            terminal: None,
         };
         let status = print(explanation, format, &mut console).unwrap();
         (status, String::from_utf8(out).unwrap())

@@ -10,7 +10,7 @@
 use std::any::TypeId;
 
 use clap::{
-    ArgAction, Command, Parser,
+    ArgAction, Command, CommandFactory, FromArgMatches, Parser,
     error::{Error, ErrorKind},
 };
 
@@ -26,7 +26,17 @@ pub const UNKNOWN_COMMAND: u8 = 127;
 /// # Errors
 /// The exit status, after help, version or the fault has been written.
 pub fn parse<T: Parser>(program: &str, arguments: &[String], console: &mut Console<'_>) -> Result<T, u8> {
-    let command = prepare(T::command()).bin_name(program);
+    parse_as(prepare(T::command()), program, arguments, console)
+}
+
+/// As [`parse`], by a `command` that was made of `T` by [`command`], and changed in what it says only.
+pub fn parse_as<T: FromArgMatches>(
+    command: Command,
+    program: &str,
+    arguments: &[String],
+    console: &mut Console<'_>,
+) -> Result<T, u8> {
+    let command = command.bin_name(program);
     let line = match rewrite(&command, arguments) {
         Ok(line) => line,
         Err(fault) => return Err(tell(console, &fault)),
@@ -67,6 +77,11 @@ fn explain(error: &Error, version: &str, in_command: bool, console: &mut Console
     };
     drop(write!(stream, "{text}"));
     status
+}
+
+/// The command line of `T` with Go's rules, as help, completion and tests look at it.
+pub fn command<T: CommandFactory>() -> Command {
+    prepare(T::command())
 }
 
 /// Gives clap Go's rules: the last of a repeated flag counts, and booleans take a value.

@@ -9,7 +9,7 @@ use credence_identity::Timestamp;
 use credence_proto::spire::api::types;
 use credence_runtime::log::Level;
 
-use crate::{CommandError, Console, Format, date, json, output::Output};
+use crate::{CommandError, Console, date, json, output::Output};
 
 /// The flag `-level` of `logger set`.
 #[derive(Args, Clone, Debug)]
@@ -41,8 +41,8 @@ pub fn show_logger(
     output: Output,
     logger: &types::Logger,
 ) -> Result<(), CommandError> {
-    if output.format == Format::Json {
-        return json::print(console.out, &[json::message(logger)?]);
+    if output.format.is_data() {
+        return output.format.print(console.out, &[json::message(logger)?]);
     }
     let name = |number| {
         let level = Level::from_api_number(number);

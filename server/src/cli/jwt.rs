@@ -84,7 +84,7 @@ impl RemoteCommand for Mint {
             return Ok(writeln!(console.out, "JWT-SVID written to {}", self.write)?);
         }
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(&response)?]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
             Format::Pretty => Ok(writeln!(console.out, "{}", svid.token)?),
         }
     }

@@ -3,7 +3,7 @@
 mod guard;
 
 use clap::{Args, Subcommand};
-use credence_command::{CommandError, Console, Format, json, output::Output};
+use credence_command::{CommandError, Console, json, output::Output};
 use credence_proto::spire::api::server::localauthority::v1 as pb;
 use credence_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use prost::{Message, Name};
@@ -157,8 +157,8 @@ impl KindCommand for Show {
                 (json::message(&shown)?, [shown.active, shown.prepared, shown.old])
             }
         };
-        if self.output.format == Format::Json {
-            return json::print(console.out, &[value]);
+        if self.output.format.is_data() {
+            return self.output.format.print(console.out, &[value]);
         }
         let noun = kind.noun();
         let names = [
@@ -314,8 +314,8 @@ impl Done {
         state: Option<&pb::AuthorityState>,
         console: &mut Console<'_>,
     ) -> Result<(), CommandError> {
-        if self.output.format == Format::Json {
-            return json::print(console.out, &[json::message(answer)?]);
+        if self.output.format.is_data() {
+            return self.output.format.print(console.out, &[json::message(answer)?]);
         }
         let Self {
             kind, title, name, ..

@@ -6,7 +6,12 @@ use super::*;
 pub(super) fn read(line: &[&str], input: &str) -> Result<(Command, Streams), (u8, String)> {
     let mut streams = Streams::new(input);
     let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
-    let read = flags::parse::<Program>("credence server", &line, &mut streams.console());
+    let read = flags::parse_as::<Program>(
+        command("credence server"),
+        "credence server",
+        &line,
+        &mut streams.console(),
+    );
     match read {
         Ok(program) => Ok((program.command, streams)),
         Err(status) => Err((status, streams.err())),
@@ -34,6 +39,7 @@ impl Streams {
             input: &mut self.input,
             out: &mut self.out,
             err: &mut self.err,
+            terminal: None,
         }
     }
 
@@ -131,4 +137,29 @@ fn a_missing_configuration_is_looked_for_in_spires_place() {
 #[test]
 fn no_command_has_a_flag_twice() {
     <Program as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn each_command_has_an_example_that_it_takes() {
+    let tree = command("PROGRAM");
+    let paths = help::commands(&tree);
+    for (path, command) in &paths {
+        let shown = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            shown.starts_with(&format!("Example:\n  PROGRAM {path}")),
+            "{path}: {shown:?}"
+        );
+    }
+    for (path, flags) in examples::EXAMPLES {
+        assert!(
+            paths.iter().any(|(known, _)| known == path),
+            "{path} is no command"
+        );
+        let line: Vec<&str> = path.split(' ').chain(flags.split_whitespace()).collect();
+        let err = read(&line, "").map(|(_, streams)| streams.err());
+        assert_eq!(err, Ok(String::new()), "{line:?}");
+    }
 }

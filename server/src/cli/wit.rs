@@ -110,12 +110,12 @@ impl RemoteCommand for Mint {
             return Ok(());
         }
         match self.output.format {
-            Format::Json => {
+            data @ (Format::Json | Format::Yaml) => {
                 let mut whole = json::message(&response)?;
                 if let Some(members) = whole.as_object_mut() {
                     members.insert("private_key".to_owned(), jwk.as_str().into());
                 }
-                json::print(console.out, &[whole])
+                data.print(console.out, &[whole])
             }
             Format::Pretty => {
                 writeln!(console.out, "{}", svid.token)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, Subcommand};
-use credence_command::{CommandError, Console, Format, GoDuration, date, json, output::Output};
+use credence_command::{CommandError, Console, Format, GoDuration, date, output::Output};
 use credence_crypto::{
     KeyType, PrivateKey,
     bundle::{certificate_to_pem, private_key_to_pem},
@@ -77,7 +77,7 @@ impl RemoteCommand for Mint {
             return minted.write(Path::new(&self.write), console);
         }
         match self.output.format {
-            Format::Json => json::print(console.out, &[minted.json()]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[minted.json()]),
             Format::Pretty => {
                 let (chain, key, authorities) = minted.pem();
                 writeln!(console.out, "X509-SVID:\n{chain}")?;

@@ -50,6 +50,7 @@ impl Lab {
                 input: &mut Cursor::new(input),
                 out: &mut out,
                 err: &mut err,
+                terminal: None,
             };
             let status = credence_server::cli::main("spire-server", &line, &mut console);
             let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -46,7 +46,9 @@ impl FetchJwt {
         let bundles = self.connection.in_time(bundles(&mut client)).await?;
         let svids = self.connection.in_time(self.svids(&mut client)).await?;
         match self.older_format.unwrap_or(self.output.format) {
-            Format::Json => json::print(console.out, &[json::message(&svids)?, json::message(&bundles)?]),
+            data @ (Format::Json | Format::Yaml) => {
+                data.print(console.out, &[json::message(&svids)?, json::message(&bundles)?])
+            }
             Format::Pretty => Ok(print(console.out, &svids, &bundles)?),
         }
     }

@@ -135,6 +135,7 @@ fn files_have_spires_names_and_their_modes() {
         input: &mut std::io::empty(),
         out: &mut out,
         err: &mut err,
+        terminal: None,
     };
     let received = Received::parse(&response).unwrap();
     received.write(folder.path(), false, &mut console).unwrap();

@@ -1,7 +1,7 @@
 //! `api validate jwt`.
 
 use clap::Args;
-use credence_command::{CommandError, Console, Format, json, output::Output};
+use credence_command::{CommandError, Console, json, output::Output};
 use credence_proto::spiffe_workload::{ValidateJwtsvidRequest, ValidateJwtsvidResponse};
 use tonic::Code;
 
@@ -41,8 +41,8 @@ impl ValidateJwt {
         let mut client = self.connection.client().await?;
         let response = self.connection.in_time(self.validate(&mut client)).await?;
         let value = json::message(&response)?;
-        if self.output.format == Format::Json {
-            return json::print(console.out, &[value]);
+        if self.output.format.is_data() {
+            return self.output.format.print(console.out, &[value]);
         }
         let claims = value.get("claims").cloned().unwrap_or_default();
         writeln!(console.out, "SVID is valid.")?;

@@ -54,6 +54,7 @@ fn read(line: &[&str]) -> Outcome {
             input: &mut input,
             out: &mut out,
             err: &mut err,
+            terminal: None,
         },
     );
     Outcome {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use credence_command::{CommandError, Console, Format, date, json, output::Output, output::plural};
+use credence_command::{CommandError, Console, Format, date, json, output::Output, output::plural, table};
 use credence_proto::spire::api::{
     server::agent::v1::{
         CountAgentsRequest, ListAgentsRequest, ListAgentsResponse, agent_client::AgentClient,
@@ -118,16 +118,22 @@ impl RemoteCommand for List {
             ..Default::default()
         };
         let agents = all(&mut AgentClient::new(channel), request).await?;
-        if self.output.format == Format::Json {
+        if self.output.format.is_data() {
             let response = ListAgentsResponse {
                 agents,
                 ..Default::default()
             };
-            return json::print(console.out, &[json::message(&response)?]);
+            return self
+                .output
+                .format
+                .print(console.out, &[json::message(&response)?]);
         }
         let count = agents.len();
         if count == 0 {
             return Ok(writeln!(console.out, "No attested agents found")?);
+        }
+        if let Some(width) = console.terminal {
+            return Ok(table(console.out, width, &agents)?);
         }
         writeln!(
             console.out,
@@ -139,6 +145,30 @@ impl RemoteCommand for List {
         }
         Ok(())
     }
+}
+
+fn table(out: &mut dyn Write, width: u16, agents: &[types::Agent]) -> io::Result<()> {
+    let row = |agent: &types::Agent| {
+        let state = match (agent.banned, agent.can_reattest) {
+            (true, _) => "banned",
+            (false, true) => "can re-attest",
+            (false, false) => "",
+        };
+        vec![
+            id_text(agent.id.as_ref()),
+            agent.attestation_type.clone(),
+            date(agent.x509svid_expires_at),
+            state.to_owned(),
+            agent.agent_version.clone(),
+        ]
+    };
+    let rows: Vec<_> = agents.iter().map(row).collect();
+    table::print(
+        out,
+        width,
+        &["SPIFFE ID", "ATTESTED BY", "EXPIRES", "STATE", "VERSION"],
+        &rows,
+    )
 }
 
 /// The agents of all pages.
@@ -201,7 +231,7 @@ impl RemoteCommand for Count {
             .await?
             .into_inner();
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(&response)?]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
                 let count = response.count;
                 let agents = if count == 1 { "agent" } else { "agents" };

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use credence_command::{CommandError, Console, Format, GoDuration, json, output::Output, output::plural};
+use credence_command::{CommandError, Console, Format, GoDuration, output::Output, output::plural};
 use credence_identity::Timestamp;
 use credence_proto::spire::api::{
     server::agent::v1::{
@@ -58,9 +58,9 @@ impl RemoteCommand for Purge {
             expired.push(Expired { id, outcome });
         }
         match self.output.format {
-            Format::Json => {
+            data @ (Format::Json | Format::Yaml) => {
                 let agents: Vec<Value> = expired.iter().map(Expired::json).collect();
-                json::print(console.out, &[json!({ "expired_agents": agents })])
+                data.print(console.out, &[json!({ "expired_agents": agents })])
             }
             Format::Pretty => print(console.out, &expired, self.dry_run),
         }

@@ -28,7 +28,7 @@ impl Target {
     /// Says that it is done. The answers to these calls are empty.
     fn done(&self, text: &str, console: &mut Console<'_>) -> Result<(), CommandError> {
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(&())?]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&())?]),
             Format::Pretty => Ok(writeln!(console.out, "{text}")?),
         }
     }
@@ -47,8 +47,12 @@ impl RemoteCommand for Show {
             output_mask: None,
         };
         let agent = AgentClient::new(channel).get_agent(request).await?.into_inner();
-        if self.target.output.format == Format::Json {
-            return json::print(console.out, &[json::message(&agent)?]);
+        if self.target.output.format.is_data() {
+            return self
+                .target
+                .output
+                .format
+                .print(console.out, &[json::message(&agent)?]);
         }
         writeln!(console.out, "Found an attested agent given its SPIFFE ID\n")?;
         list::print(console.out, &agent)?;

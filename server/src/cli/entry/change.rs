@@ -75,7 +75,7 @@ impl RemoteCommand for Create {
             }
         }
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(&response)?]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
                 let results = response.results.iter();
                 report(
@@ -173,7 +173,7 @@ impl RemoteCommand for Update {
             }
         }
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(&response)?]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
                 let results = response.results.iter();
                 report(

@@ -54,7 +54,9 @@ impl RemoteCommand for Delete {
         let request = BatchDeleteEntryRequest { ids };
         let response = EntryClient::new(channel).batch_delete_entry(request).await?;
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(response.get_ref())?]),
+            data @ (Format::Json | Format::Yaml) => {
+                data.print(console.out, &[json::message(response.get_ref())?])
+            }
             Format::Pretty => report(response.get_ref(), console),
         }
     }

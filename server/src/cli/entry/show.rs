@@ -107,14 +107,20 @@ impl RemoteCommand for Show {
         };
         sort(&mut entries);
         match self.output.format {
-            Format::Json => {
+            data @ (Format::Json | Format::Yaml) => {
                 let response = ListEntriesResponse {
                     entries,
                     ..Default::default()
                 };
-                json::print(console.out, &[json::message(&response)?])
+                data.print(console.out, &[json::message(&response)?])
             }
             Format::Pretty => {
+                if let Some(width) = console.terminal
+                    && self.entry_id.is_empty()
+                    && !entries.is_empty()
+                {
+                    return Ok(print::table(console.out, width, &entries)?);
+                }
                 let count = entries.len();
                 writeln!(console.out, "Found {count} {}", plural(count, "entry", "entries"))?;
                 for entry in &entries {
@@ -223,7 +229,7 @@ impl RemoteCommand for Count {
             .await?
             .into_inner();
         match self.output.format {
-            Format::Json => json::print(console.out, &[json::message(&response)?]),
+            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
             Format::Pretty => {
                 let count = response.count;
                 let entries = if count == 1 { "entry" } else { "entries" };

@@ -1,17 +1,23 @@
 //! `federation list` and `federation show`.
 
+use std::io::{self, Write};
+
 use clap::Args;
 use credence_command::{
-    CommandError, Console, Format, json,
+    CommandError, Console, json,
     output::{Output, plural},
+    table,
 };
 use credence_proto::spire::api::server::trustdomain::v1::{
     GetFederationRelationshipRequest, ListFederationRelationshipsRequest,
     trust_domain_client::TrustDomainClient,
 };
+use credence_proto::spire::api::types::{
+    FederationRelationship, federation_relationship::BundleEndpointProfile as Profile,
+};
 use tonic::transport::Channel;
 
-use super::print;
+use super::{fields, print};
 use crate::cli::RemoteCommand;
 
 #[derive(Args, Debug)]
@@ -27,10 +33,15 @@ impl RemoteCommand for List {
             .await
             .map_err(|status| CommandError::from(status).context("error listing federation relationship"))?
             .into_inner();
-        if self.output.format == Format::Json {
-            return json::print(console.out, &[json::message(&listed)?]);
+        if self.output.format.is_data() {
+            return self.output.format.print(console.out, &[json::message(&listed)?]);
         }
         let count = listed.federation_relationships.len();
+        if let Some(width) = console.terminal
+            && count > 0
+        {
+            return Ok(table(console.out, width, &listed.federation_relationships)?);
+        }
         let noun = plural(count, "federation relationship", "federation relationships");
         writeln!(console.out, "Found {count} {noun}")?;
         for held in &listed.federation_relationships {
@@ -39,6 +50,24 @@ impl RemoteCommand for List {
         }
         Ok(())
     }
+}
+
+fn table(out: &mut dyn Write, width: u16, held: &[FederationRelationship]) -> io::Result<()> {
+    let row = |held: &FederationRelationship| {
+        let (profile, id) = match &held.bundle_endpoint_profile {
+            Some(Profile::HttpsWeb(_)) => (fields::HTTPS_WEB, ""),
+            Some(Profile::HttpsSpiffe(profile)) => {
+                (fields::HTTPS_SPIFFE, profile.endpoint_spiffe_id.as_str())
+            }
+            None => ("", ""),
+        };
+        let (name, url) = (held.trust_domain.as_str(), held.bundle_endpoint_url.as_str());
+        let cells = [name, url, profile, id];
+        cells.map(str::to_owned).to_vec()
+    };
+    let rows: Vec<_> = held.iter().map(row).collect();
+    let headings = ["TRUST DOMAIN", "BUNDLE ENDPOINT", "PROFILE", "ENDPOINT SPIFFE ID"];
+    table::print(out, width, &headings, &rows)
 }
 
 #[derive(Args, Debug)]
@@ -69,8 +98,8 @@ impl RemoteCommand for Show {
             .await
             .map_err(|status| CommandError::from(status).context("error showing federation relationship"))?
             .into_inner();
-        if self.output.format == Format::Json {
-            return json::print(console.out, &[json::message(&held)?]);
+        if self.output.format.is_data() {
+            return self.output.format.print(console.out, &[json::message(&held)?]);
         }
         writeln!(
             console.out,

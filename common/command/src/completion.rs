@@ -1,0 +1,25 @@
+//! Scripts that let a shell complete a program's command line.
+
+use clap::Command;
+use clap_complete::{Generator, Shell};
+
+use crate::CommandError;
+
+/// The script for a shell: `bash`, `zsh` or `fish`. `program` is the name that is typed.
+pub fn script(mut command: Command, program: &str, shell: &str) -> Result<String, CommandError> {
+    let shell = match shell {
+        "bash" => Shell::Bash,
+        "zsh" => Shell::Zsh,
+        "fish" => Shell::Fish,
+        other => {
+            return Err(CommandError::new(format!(
+                "no completion for shell {other:?}: it must be bash, zsh or fish"
+            )));
+        }
+    };
+    command.set_bin_name(program);
+    command.build();
+    let mut script = Vec::new();
+    shell.try_generate(&command, &mut script)?;
+    String::from_utf8(script).map_err(|error| CommandError::chain(&error))
+}
