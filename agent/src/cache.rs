@@ -7,7 +7,6 @@
 
 pub(crate) mod distrust;
 mod entries;
-mod jwt;
 mod metrics;
 mod shelf;
 mod state;
@@ -15,6 +14,7 @@ mod subscribers;
 mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tokens;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,24 +28,24 @@ use credence_runtime::clock::Clock;
 use credence_runtime::telemetry::{Measured, Telemetry};
 use tokio::sync::Notify;
 
-pub use jwt::{JwtFetchError, JwtIssuer};
 pub use shelf::EntryVersion;
 pub(crate) use state::Wanted;
 pub(crate) use survey::{HeldEntry, Survey};
+pub use tokens::{TokenError, TokenIssuer, WitSvidKey};
 pub(crate) use update::without_hint_duplicates;
 pub use update::{CacheUpdate, Identity, Scope, WorkloadUpdate};
 
-use jwt::JwtCache;
 use shelf::Moment;
 use state::State;
 use subscribers::SubscriberId;
+use tokens::TokenCache;
 
 /// How much the cache may hold, and how long it waits.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheLimits {
     /// X.509-SVIDs held when nobody waits for more: SPIRE's `x509_svid_cache_max_size`.
     pub x509_svids: usize,
-    /// JWT-SVIDs held at most: SPIRE's `jwt_svid_cache_max_size`.
+    /// JWT-SVIDs held at most, and WIT-SVIDs that nobody has an open stream for: SPIRE's `jwt_svid_cache_max_size`.
     pub jwt_svids: usize,
     /// How long the server gets to renew a JWT-SVID that still serves: SPIRE's `jwt_svid_cache_hit_timeout`.
     pub jwt_cache_hit_timeout: Duration,
@@ -68,7 +68,8 @@ impl Default for CacheLimits {
 #[derive(Debug, Clone)]
 pub struct Cache {
     shared: Arc<Shared>,
-    jwt: JwtCache,
+    jwt: TokenCache<JwtSvid>,
+    wit: TokenCache<WitSvidKey>,
 }
 
 #[derive(Debug)]
@@ -82,18 +83,13 @@ struct Shared {
 
 impl Cache {
     /// A cache without entries, whose own trust domain is the bundle's.
-    pub fn new(
-        clock: Arc<dyn Clock>,
-        bundle: Arc<Bundle>,
-        limits: CacheLimits,
-        jwt_issuer: Arc<dyn JwtIssuer>,
-    ) -> Self {
-        let jwt = JwtCache::new(
-            clock.clone(),
-            jwt_issuer,
-            limits.jwt_svids,
-            limits.jwt_cache_hit_timeout,
-        );
+    pub fn new<I>(clock: Arc<dyn Clock>, bundle: Arc<Bundle>, limits: CacheLimits, issuer: Arc<I>) -> Self
+    where
+        I: TokenIssuer<JwtSvid> + TokenIssuer<WitSvidKey> + 'static,
+    {
+        let (size, patience) = (limits.jwt_svids, limits.jwt_cache_hit_timeout);
+        let jwt = TokenCache::new(clock.clone(), issuer.clone(), size, patience);
+        let wit = TokenCache::new(clock.clone(), issuer, size, patience);
         let state = Mutex::new(State::new(bundle, &limits));
         Self {
             shared: Arc::new(Shared {
@@ -103,6 +99,7 @@ impl Cache {
                 measured: Measured::default(),
             }),
             jwt,
+            wit,
         }
     }
 
@@ -182,13 +179,29 @@ impl Cache {
     /// Cancel safe: other callers of the same token go on.
     ///
     /// # Errors
-    /// [`JwtFetchError`], when no held token serves either.
+    /// [`TokenError`], when no held token serves either.
     pub async fn jwt_svid(
         &self,
         entry: &Arc<Entry>,
         audience: &[String],
-    ) -> Result<Arc<JwtSvid>, JwtFetchError> {
+    ) -> Result<Arc<JwtSvid>, TokenError> {
         self.jwt.fetch(entry, audience).await
+    }
+
+    /// A WIT-SVID of the entry with its key, held or new. The entry is one that [`Cache::matching`] returned for the
+    /// caller.
+    ///
+    /// Cancel safe: other callers of the same token go on.
+    ///
+    /// # Errors
+    /// [`TokenError`], when no held token serves either.
+    pub async fn wit_svid(&self, entry: &Arc<Entry>) -> Result<Arc<WitSvidKey>, TokenError> {
+        self.wit.fetch(entry, &[]).await
+    }
+
+    /// How long until the entry's WIT-SVID is to be replaced; none if none is held.
+    pub(crate) fn wit_svid_due_in(&self, entry: &Entry) -> Option<Duration> {
+        self.wit.due_in(entry, &[])
     }
 
     /// How many X.509-SVIDs are held.
@@ -257,7 +270,7 @@ impl Cache {
         }
         let distrusted = self.lock().apply(update);
         if let Some(distrusted) = distrusted {
-            self.count_distrusted(distrusted);
+            self.distrust_tokens(distrusted);
         }
         self.shared.work.notify_one();
     }

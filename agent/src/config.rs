@@ -221,6 +221,7 @@ fn read_agent(
         allow_unauthenticated_verifiers: agent.boolean("allow_unauthenticated_verifiers").unwrap_or(false),
         allowed_foreign_jwt_claims: texts("allowed_foreign_jwt_claims").collect(),
         rate_limits: experimental.rate_limits,
+        wit_svid: experimental.wit_svid,
         log_selectors: texts("log_selectors").collect(),
     };
     let plugins = plugins?;

@@ -9,10 +9,10 @@ mod comparison;
 mod connection;
 mod first;
 mod issuing;
-mod jwt;
 mod keeper;
 mod server;
 mod synchroniser;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +35,9 @@ pub(crate) use server::{AttestError, CallError, Refusal, Server};
 use connection::Connector;
 use first::{Beginning, First};
 use issuing::Issuing;
-use jwt::ServerJwtIssuer;
 use keeper::{Custody, Keeper};
 use synchroniser::Synchroniser;
+use tokens::ServerTokenIssuer;
 
 use crate::attestor::node::NodeAttestor;
 use crate::cache::{Cache, CacheLimits};
@@ -140,7 +140,10 @@ pub async fn start(
         ..connector
     };
     let server = Server::new(connector, svid, refusals)?;
-    let issuer = Arc::new(ServerJwtIssuer(server.clone()));
+    let issuer = Arc::new(ServerTokenIssuer {
+        server: server.clone(),
+        key_type: plan.key_type,
+    });
     let cache = Cache::new(clock.clone(), bundle, plan.limits, issuer);
     cache.measure_by(&telemetry);
     let (stepped, in_step) = watch::channel(0);

@@ -80,17 +80,28 @@ pub(super) async fn follow<S: Session, M: Send + 'static>(
         shown: None,
     };
     let first = follower.first().await?;
-    let state = (Some(first), Some(follower));
-    Ok(Box::pin(stream::unfold(state, async |(first, follower)| {
-        let mut follower = follower?;
+    Ok(messages(first, follower))
+}
+
+/// Whatever has a next message, until it has an error.
+pub(super) trait Source<M>: Send + 'static {
+    /// Waits for the next message.
+    fn next(&mut self) -> impl Future<Output = Result<M, Status>> + Send;
+}
+
+/// The messages of a source whose first is there already.
+pub(super) fn messages<M: Send + 'static>(first: M, source: impl Source<M>) -> Messages<M> {
+    let state = (Some(first), Some(source));
+    Box::pin(stream::unfold(state, async |(first, source)| {
+        let mut source = source?;
         if let Some(first) = first {
-            return Some((Ok(first), (None, Some(follower))));
+            return Some((Ok(first), (None, Some(source))));
         }
-        match follower.next().await {
-            Ok(message) => Some((Ok(message), (None, Some(follower)))),
+        match source.next().await {
+            Ok(message) => Some((Ok(message), (None, Some(source)))),
             Err(end) => Some((Err(end), (None, None))),
         }
-    })))
+    }))
 }
 
 struct Follower<S, M> {
@@ -101,19 +112,7 @@ struct Follower<S, M> {
     shown: Option<WorkloadUpdate>,
 }
 
-impl<S: Session, M> Follower<S, M> {
-    async fn first(&mut self) -> Result<M, Status> {
-        let update = self.look().await?;
-        self.admit(&update)?;
-        if !self.shows_nothing(&update) {
-            return Ok(self.show(update));
-        }
-        match self.session.late(&self.selectors) {
-            Some(late) => Err(late),
-            None => self.next().await,
-        }
-    }
-
+impl<S: Session, M: Send + 'static> Source<M> for Follower<S, M> {
     async fn next(&mut self) -> Result<M, Status> {
         loop {
             tokio::select! {
@@ -133,6 +132,20 @@ impl<S: Session, M> Follower<S, M> {
             {
                 return Ok(self.show(update));
             }
+        }
+    }
+}
+
+impl<S: Session, M: Send + 'static> Follower<S, M> {
+    async fn first(&mut self) -> Result<M, Status> {
+        let update = self.look().await?;
+        self.admit(&update)?;
+        if !self.shows_nothing(&update) {
+            return Ok(self.show(update));
+        }
+        match self.session.late(&self.selectors) {
+            Some(late) => Err(late),
+            None => self.next().await,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use credence_crypto::jwt::JwtSvid;
+use credence_crypto::wit::{WitClaims, WitKey, WitSvid, sign_svid};
 use credence_crypto::{KeyType, PrivateKey, SignatureForm, Signer as _};
 use credence_identity::{
     Bundle, Entry, EntryId, JwtAuthority, Selector, SpiffeId, Timestamp, TrustDomain, X509Authority,
@@ -31,7 +32,7 @@ use super::workload::{WorkloadApi, WorkloadOptions};
 use crate::api::peer::Caller;
 use crate::api::{Ground, serve_public};
 use crate::attestor::workload::{ProcFs, Process, UnixOptions, WorkloadAttestors};
-use crate::cache::{Cache, CacheLimits, CacheUpdate, JwtFetchError, JwtIssuer};
+use crate::cache::{Cache, CacheLimits, CacheUpdate, TokenError, TokenIssuer, WitSvidKey};
 use crate::explain::Refusals;
 
 pub(in crate::api) use crate::cache::testing::{START, entry, svid};
@@ -87,21 +88,21 @@ impl TokenKey {
     }
 }
 
-/// A server that signs JWT-SVIDs, or doesn't.
+/// A server that signs tokens, or doesn't.
 #[derive(Debug)]
 pub(in crate::api) struct Issuer {
     key: TokenKey,
     clock: Arc<ManualClock>,
-    pub(in crate::api) fails_for: Mutex<BTreeMap<EntryId, JwtFetchError>>,
+    pub(in crate::api) fails_for: Mutex<BTreeMap<EntryId, TokenError>>,
 }
 
-impl JwtIssuer for Issuer {
+impl TokenIssuer<JwtSvid> for Issuer {
     fn issue(
         &self,
         entry: EntryId,
         audience: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'static, Result<JwtSvid, JwtFetchError>> {
+    ) -> BoxFuture<'static, Result<JwtSvid, TokenError>> {
         let failed = self.fails_for.lock().unwrap().get(&entry).cloned();
         let now = self.clock.now();
         let claims = json!({
@@ -115,6 +116,31 @@ impl JwtIssuer for Issuer {
                 None => Ok(JwtSvid::parse_insecure(&token, &[], now).unwrap()),
             }
         })
+    }
+}
+
+impl TokenIssuer<WitSvidKey> for Issuer {
+    fn issue(
+        &self,
+        entry: EntryId,
+        _: Vec<String>,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<WitSvidKey, TokenError>> {
+        let failed = self.fails_for.lock().unwrap().get(&entry).cloned();
+        let (now, key) = (self.clock.now(), PrivateKey::generate(KeyType::EcP256).unwrap());
+        let signer = WitKey::new(self.key.kid, Arc::new(self.key.key.clone()), now + TTL).unwrap();
+        let id = SpiffeId::parse(&format!("spiffe://example.org/{entry}")).unwrap();
+        let claims = WitClaims {
+            sub: &id,
+            public_key: key.public_key(),
+            algorithm: "ES256",
+            iat: now,
+            exp: now + Duration::from_secs(300),
+            iss: None,
+        };
+        let token = sign_svid(&signer, &claims).unwrap().token;
+        let svid = WitSvid::parse_insecure(&token, now).unwrap();
+        Box::pin(async move { failed.map_or(Ok(WitSvidKey { svid, key }), Err) })
     }
 }
 
@@ -157,6 +183,7 @@ impl Lab {
                 tainted: false,
             }],
             jwt_authorities: vec![key.authority()],
+            wit_authorities: vec![key.authority()],
             ..Bundle::empty(trust_domain("example.org"))
         };
         let issuer = Arc::new(Issuer {

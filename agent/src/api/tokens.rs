@@ -1,4 +1,4 @@
-//! JWT-SVIDs for a call, whichever service it is of.
+//! Tokens for a call, whichever service it is of.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use tonic::Status;
 
 use super::call::{Call, log};
-use crate::cache::JwtFetchError;
+use crate::cache::TokenError;
 use crate::explain::Stage;
 
 /// Refuses an audience for which no server would sign.
@@ -31,7 +31,9 @@ pub(super) async fn fetch<O>(
 ) -> Result<Vec<Arc<JwtSvid>>, Status> {
     let cache = &call.ground.cache;
     let tokens = try_join_all(entries.iter().map(|entry| cache.jwt_svid(entry, audience)));
-    let tokens = tokens.await.map_err(|error| failed(call, selectors, &error))?;
+    let tokens = tokens
+        .await
+        .map_err(|error| failed(call, selectors, "JWT-SVID", &error))?;
     // A fetch may have taken long: what it brought is for the process that asked, not for whoever has its socket now.
     call.still_there()?;
     for (entry, token) in entries.iter().zip(&tokens) {
@@ -48,11 +50,17 @@ pub(super) async fn fetch<O>(
     Ok(tokens)
 }
 
-fn failed<O>(call: &Call<O>, selectors: &SelectorSet, error: &JwtFetchError) -> Status {
-    log!(error, call, registered = true, %error, "Could not fetch JWT-SVID");
+/// The refusal of a caller for whom no token of this kind could be had.
+pub(super) fn failed<O>(
+    call: &Call<O>,
+    selectors: &SelectorSet,
+    kind: &'static str,
+    error: &TokenError,
+) -> Status {
+    log!(error, call, registered = true, %error, "Could not fetch {kind}");
     let status = match error {
-        JwtFetchError::Unsupported(text) => Status::unimplemented(&**text),
-        other => Status::unavailable(format!("could not fetch JWT-SVID: {other}")),
+        TokenError::Unsupported(text) => Status::unimplemented(&**text),
+        other => Status::unavailable(format!("could not fetch {kind}: {other}")),
     };
     call.refuse(status, Stage::Jwt(error.to_string()), Some(selectors))
 }

@@ -1,12 +1,14 @@
 //! What each stream shows of identities and bundles, in the messages of the Workload API and of the delegated one.
 //!
-//! X.509 and JWT material never mix: an authority of one kind must not vouch for the other.
+//! X.509, JWT and WIT material never mix: an authority of one kind must not vouch for the other.
 
 use std::collections::BTreeMap;
 
 use credence_crypto::bundle::{to_jwks, x509_to_der};
 use credence_identity::{Bundle, SpiffeId, TrustDomain};
-use credence_proto::spiffe_workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
+use credence_proto::spiffe_workload::{
+    JwtBundlesResponse, WitBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse,
+};
 use credence_proto::spire::api::agent::delegatedidentity::v1 as delegated;
 use credence_proto::spire::api::types;
 
@@ -42,6 +44,14 @@ pub(super) const JWT_BUNDLES: View<JwtBundlesResponse> = View {
     same: |old, new| same_bundles(old, new, |a, b| a.jwt_authorities == b.jwt_authorities),
     message: |update| JwtBundlesResponse {
         bundles: all_bundles(update, |bundle| to_jwks(&bundle.jwt_authorities).into_bytes()),
+    },
+};
+
+pub(super) const WIT_BUNDLES: View<WitBundlesResponse> = View {
+    shows_svids: false,
+    same: |old, new| same_bundles(old, new, |a, b| a.wit_authorities == b.wit_authorities),
+    message: |update| WitBundlesResponse {
+        bundles: all_bundles(update, |bundle| to_jwks(&bundle.wit_authorities)),
     },
 };
 

@@ -9,6 +9,7 @@ mod header;
 mod jwt;
 mod limits;
 mod session;
+mod wit;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct WorkloadOptions {
     pub allow_unauthenticated_verifiers: bool,
     /// `allowed_foreign_jwt_claims`: claims of foreign tokens shown besides `sub`, `exp` and `aud`.
     pub allowed_foreign_jwt_claims: BTreeSet<String>,
+    /// The feature flag `wit-svid`: the WIT profile is offered.
+    pub wit_svid: bool,
     /// `experimental.ratelimit`.
     pub rate_limits: RateLimits,
     /// `log_selectors`: beginnings of selectors that the log may show.
@@ -139,16 +142,24 @@ impl SpiffeWorkloadApi for WorkloadApi {
 
     async fn fetch_witsvid(
         &self,
-        _: Request<WitsvidRequest>,
+        request: Request<WitsvidRequest>,
     ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
-        Err(Status::unimplemented("fetching WIT-SVIDs is not implemented"))
+        if !self.profile.options.wit_svid {
+            return Err(Status::unimplemented("fetching WIT-SVIDs is not implemented"));
+        }
+        let call = self.call("FetchWITSVID", &request)?;
+        Ok(Response::new(wit::follow(call, &request.into_inner()).await?))
     }
 
     async fn fetch_wit_bundles(
         &self,
-        _: Request<WitBundlesRequest>,
+        request: Request<WitBundlesRequest>,
     ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
-        Err(Status::unimplemented("fetching WIT bundles is not implemented"))
+        if !self.profile.options.wit_svid {
+            return Err(Status::unimplemented("fetching WIT bundles is not implemented"));
+        }
+        let call = self.call("FetchWITBundles", &request)?;
+        Ok(Response::new(follow(call, view::WIT_BUNDLES).await?))
     }
 }
 

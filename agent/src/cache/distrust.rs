@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use credence_crypto::hex;
 use credence_crypto::x509::Certificate;
-use credence_identity::{Bundle, EntryId};
+use credence_identity::{Bundle, EntryId, JwtAuthority};
 use tokio::time::Instant;
 
 /// How many SVIDs are replaced at a time, and how often, as SPIRE's agent does.
@@ -45,9 +45,9 @@ impl Distrusted {
     }
 
     /// By `kid`.
-    pub(crate) fn jwt(before: &Bundle, now: &Bundle) -> Self {
-        let named = |bundle: &Bundle| -> Vec<(KeyId, bool)> {
-            let all = bundle.jwt_authorities.iter();
+    fn tokens(before: &[JwtAuthority], now: &[JwtAuthority]) -> Self {
+        let named = |authorities: &[JwtAuthority]| -> Vec<(KeyId, bool)> {
+            let all = authorities.iter();
             all.map(|authority| (authority.key_id.as_bytes().into(), authority.tainted))
                 .collect()
         };
@@ -82,6 +82,42 @@ impl Distrusted {
     /// Whether an SVID that names this authority is to be replaced.
     pub(crate) fn covers(&self, authority: Option<&[u8]>) -> bool {
         authority.is_some_and(|id| self.all.contains(id))
+    }
+}
+
+/// The authorities of tokens that aren't to be relied on any more.
+#[derive(Debug)]
+pub(crate) struct DistrustedTokens {
+    pub(crate) jwt: Distrusted,
+    pub(crate) wit: Distrusted,
+}
+
+impl DistrustedTokens {
+    pub(crate) fn between(before: &Bundle, now: &Bundle) -> Self {
+        Self {
+            jwt: Distrusted::tokens(&before.jwt_authorities, &now.jwt_authorities),
+            wit: Distrusted::tokens(&before.wit_authorities, &now.wit_authorities),
+        }
+    }
+
+    /// Says in the log which were tainted.
+    pub(crate) fn log(&self) {
+        let joined = |ids: &BTreeSet<KeyId>| -> String {
+            let ids: Vec<_> = ids.iter().map(|id| String::from_utf8_lossy(id)).collect();
+            ids.join(",")
+        };
+        if !self.jwt.newly_tainted.is_empty() {
+            tracing::debug!(
+                jwt_authority_key_ids = joined(&self.jwt.newly_tainted),
+                "New tainted JWT authorities found"
+            );
+        }
+        if !self.wit.newly_tainted.is_empty() {
+            tracing::debug!(
+                wit_authority_key_ids = joined(&self.wit.newly_tainted),
+                "New tainted WIT authorities found"
+            );
+        }
     }
 }
 

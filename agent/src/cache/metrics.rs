@@ -1,6 +1,6 @@
 //! What the cache's work is called in SPIRE's metrics.
 
-use super::distrust::Distrusted;
+use super::distrust::{Distrusted, DistrustedTokens};
 use super::shelf::EntryVersion;
 use super::{Cache, CacheUpdate, Wanted};
 
@@ -19,7 +19,7 @@ impl Cache {
         show("sync_entries_total", &[], Cache::entry_count);
         show("sync_bundles_total", &[], |cache| cache.federated().len() + 1);
         show("runtime.heap_objects", &[], |cache| {
-            cache.entry_count() + cache.x509_svid_count() + cache.jwt_svid_count()
+            cache.entry_count() + cache.x509_svid_count() + cache.jwt_svid_count() + cache.wit.len()
         });
     }
 
@@ -49,8 +49,19 @@ impl Cache {
         }
     }
 
-    /// Drops the tokens of authorities that aren't to be relied on any more, and counts them.
-    pub(super) fn count_distrusted(&self, distrusted: Distrusted) {
+    /// Drops the tokens of authorities that aren't to be relied on any more.
+    pub(super) fn distrust_tokens(&self, distrusted: DistrustedTokens) {
+        self.count_distrusted(distrusted.jwt);
+        let before = self.wit.len();
+        self.wit.distrust(distrusted.wit);
+        if self.wit.len() < before {
+            // Streams that looked in between have seen the old ones.
+            let state = self.lock();
+            state.subscribers.wake(state.subscribers.iter().map(|(id, _)| id));
+        }
+    }
+
+    fn count_distrusted(&self, distrusted: Distrusted) {
         let telemetry = self.telemetry();
         if distrusted.newly_tainted.is_empty() || !telemetry.is_on() {
             return self.jwt.distrust(distrusted);

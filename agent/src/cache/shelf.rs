@@ -205,7 +205,7 @@ impl<K: Ord + Clone, D> Shelf<K, D> {
     }
 
     /// Lets the least recently used go until the limit is kept, but none that is pinned. Returns their keys.
-    pub(crate) fn evict(&mut self, pinned: impl Fn(&K) -> bool) -> Vec<K> {
+    pub(crate) fn evict(&mut self, pinned: impl Fn(&K, &Kept<D>) -> bool) -> Vec<K> {
         let excess = self.slots.len().saturating_sub(self.limit);
         if excess == 0 {
             return Vec::new();
@@ -213,7 +213,7 @@ impl<K: Ord + Clone, D> Shelf<K, D> {
         let mut idle: Vec<(u64, K)> = self
             .slots
             .iter()
-            .filter(|(key, _)| !pinned(key))
+            .filter(|(key, slot)| !pinned(key, &slot.kept))
             .map(|(key, slot)| (slot.used, key.clone()))
             .collect();
         idle.sort_unstable_by_key(|(used, _)| *used);

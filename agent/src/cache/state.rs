@@ -13,7 +13,7 @@ use credence_identity::{
 use credence_runtime::telemetry::Telemetry;
 
 use super::CacheLimits;
-use super::distrust::{Distrusted, Waiting, hex_list};
+use super::distrust::{Distrusted, DistrustedTokens, Waiting, hex_list};
 use super::entries::Entries;
 use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
 use super::subscribers::{SubscriberId, Subscribers};
@@ -142,13 +142,13 @@ impl State {
         }
     }
 
-    /// Takes over what a synchronisation learned, and wakes those whom it concerns. Answers with the JWT authorities that
-    /// aren't to be relied on any more, if the own bundle changed.
-    pub(crate) fn apply(&mut self, update: CacheUpdate) -> Option<Distrusted> {
+    /// Takes over what a synchronisation learned, and wakes those whom it concerns. Answers with the authorities of tokens
+    /// that aren't to be relied on any more, if the own bundle changed.
+    pub(crate) fn apply(&mut self, update: CacheUpdate) -> Option<DistrustedTokens> {
         let mut concerned = BTreeSet::new();
-        let mut jwt = None;
+        let mut tokens = None;
         for bundle in update.bundles {
-            jwt = self.put_bundle(bundle, &mut concerned).or(jwt);
+            tokens = self.put_bundle(bundle, &mut concerned).or(tokens);
         }
         for trust_domain in update.removed_bundles {
             if self.federated.remove(&trust_domain).is_some() {
@@ -171,7 +171,7 @@ impl State {
             self.put_entry(entry, &mut concerned);
         }
         self.subscribers.wake(concerned);
-        jwt
+        tokens
     }
 
     /// Takes over a new SVID for this state of its entry. False if the entry has gone meanwhile.
@@ -204,7 +204,7 @@ impl State {
 
     /// Lets SVIDs above the limit go that nobody waits for.
     pub(crate) fn evict(&mut self) {
-        let wanted = |id: &EntryId| {
+        let wanted = |id: &EntryId, _: &Kept<X509SvidKey>| {
             self.entries
                 .get(id)
                 .is_some_and(|entry| self.subscribers.want(entry))
@@ -283,14 +283,14 @@ impl State {
     }
 
     /// Puts the SVIDs in line that name an authority of the own bundle which was tainted or revoked.
-    fn distrust(&mut self, before: &Bundle) -> Distrusted {
+    fn distrust(&mut self, before: &Bundle) -> DistrustedTokens {
         let mut x509 = Distrusted::x509(before, &self.bundle);
         let named = self
             .svids
             .iter()
             .filter_map(|(_, kept)| kept.document().authority());
         x509.remember(&self.distrusted, named);
-        let jwt = Distrusted::jwt(before, &self.bundle);
+        let tokens = DistrustedTokens::between(before, &self.bundle);
         if !x509.newly_tainted.is_empty() {
             tracing::debug!(
                 subject_key_ids = hex_list(&x509.newly_tainted),
@@ -304,17 +304,7 @@ impl State {
                 ),
             }
         }
-        if !jwt.newly_tainted.is_empty() {
-            let ids: Vec<_> = jwt
-                .newly_tainted
-                .iter()
-                .map(|id| String::from_utf8_lossy(id))
-                .collect();
-            tracing::debug!(
-                jwt_authority_key_ids = ids.join(","),
-                "New tainted JWT authorities found"
-            );
-        }
+        tokens.log();
         let (mut waited_for, mut others) = (Vec::new(), Vec::new());
         for (id, kept) in self.svids.iter() {
             let authority = kept.document().authority();
@@ -330,14 +320,14 @@ impl State {
         }
         self.waiting.extend(waited_for.into_iter().chain(others));
         self.distrusted = x509;
-        jwt
+        tokens
     }
 
     fn put_bundle(
         &mut self,
         bundle: Arc<Bundle>,
         concerned: &mut BTreeSet<SubscriberId>,
-    ) -> Option<Distrusted> {
+    ) -> Option<DistrustedTokens> {
         let name = bundle.trust_domain.clone();
         let old = if name == self.bundle.trust_domain {
             Some(std::mem::replace(&mut self.bundle, bundle.clone()))

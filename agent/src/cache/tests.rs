@@ -23,7 +23,7 @@ impl Fixture {
             clock.clone(),
             bundle(),
             limits,
-            Arc::new(jwt::tests::Issuer::default()),
+            Arc::new(tokens::tests::Issuer::default()),
         );
         Self { clock, cache }
     }

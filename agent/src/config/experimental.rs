@@ -16,6 +16,7 @@ pub(super) struct Experimental {
     pub(super) jwt_cache_hit_timeout: Option<Duration>,
     pub(super) whole_sets: bool,
     pub(super) rate_limits: RateLimits,
+    pub(super) wit_svid: bool,
 }
 
 pub(super) fn read(agent: &Section<'_>) -> Experimental {
@@ -33,7 +34,7 @@ pub(super) fn read(agent: &Section<'_>) -> Experimental {
         }
     }
     let key_exchange = key_exchange(&block);
-    feature_flags(&block);
+    let wit_svid = feature_flags(&block).wit_svid;
     let sync_interval = block.duration("sync_interval").unwrap_or(DEFAULT_SYNC_INTERVAL);
     if sync_interval.is_zero() {
         block.fault("sync_interval", "must be greater than zero");
@@ -60,6 +61,7 @@ pub(super) fn read(agent: &Section<'_>) -> Experimental {
         jwt_cache_hit_timeout,
         whole_sets: use_sync == Some(false),
         rate_limits,
+        wit_svid,
     }
 }
 

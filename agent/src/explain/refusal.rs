@@ -26,7 +26,7 @@ pub enum Stage {
     NoIdentity(Option<SpiffeId>),
     /// An entry matched, but the server hadn't signed for it.
     NotSigned,
-    /// A JWT-SVID couldn't be had, for this reason.
+    /// A JWT-SVID or WIT-SVID couldn't be had, for this reason.
     Jwt(String),
     /// The agent was stopping.
     Stopping,

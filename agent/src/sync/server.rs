@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use credence_crypto::jwt::JwtSvid;
+use credence_crypto::wit::WitSvid;
 use credence_crypto::x509::{X509Svid, X509SvidKey};
+use credence_crypto::{PrivateKey, Signer as _};
 use credence_identity::{Bundle, EntryId, Timestamp, TrustDomain};
 use credence_proto::credence::sync::v1::sync_client::SyncClient;
 use credence_proto::spire::api::server::agent::v1::{
@@ -28,7 +30,8 @@ use credence_proto::spire::api::server::bundle::v1::{
 };
 use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1::{
-    BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, svid_client::SvidClient,
+    BatchNewWitsvidRequest, BatchNewX509svidRequest, NewJwtsvidRequest, NewWitsvidParams, NewX509svidParams,
+    svid_client::SvidClient,
 };
 use credence_runtime::telemetry::Traced;
 use tokio::sync::mpsc;
@@ -269,6 +272,36 @@ impl Server {
         let issued_at = Timestamp::from_unix_seconds(svid.issued_at);
         JwtSvid::parse_insecure(&svid.token, &audience, issued_at)
             .map_err(|fault| CallError::answer(action, fault))
+    }
+
+    /// A WIT-SVID of the entry for this key.
+    pub(crate) async fn new_wit_svid(&self, entry: &EntryId, key: &PrivateKey) -> Result<WitSvid, CallError> {
+        let action = "failed to fetch WIT SVID";
+        let fault = |reason: &str| CallError::answer(action, reason);
+        let params = NewWitsvidParams {
+            entry_id: entry.to_string(),
+            public_key: key.public_key().spki_der().to_vec(),
+            signing_algorithm: key.key_type().jws_algorithm().to_owned(),
+        };
+        let request = BatchNewWitsvidRequest { params: vec![params] };
+        let call = |channel| async { SvidClient::new(channel).batch_new_witsvid(request).await };
+        let result = self.call(action, call).await?.results.pop();
+        let result = result.ok_or_else(|| fault("result is missing"))?;
+        let status = result.status.unwrap_or_default();
+        if status.code != 0 {
+            let status = Status::new(Code::from(status.code), status.message);
+            return Err(CallError::status(action, &status));
+        }
+        let svid = result.svid.ok_or_else(|| fault("SVID is missing"))?;
+        // Judged at the issuer's time, as a JWT-SVID is.
+        let issued_at = Timestamp::from_unix_seconds(svid.issued_at);
+        let svid = WitSvid::parse_insecure(&svid.token, issued_at)
+            .map_err(|error| CallError::answer(action, error))?;
+        let is_ours =
+            svid.public_key == *key.public_key() && svid.algorithm == key.key_type().signature_algorithm();
+        is_ours
+            .then_some(svid)
+            .ok_or_else(|| fault("it is bound to another key"))
     }
 
     fn link(&self) -> Link {

@@ -104,6 +104,8 @@ pub struct WitSvid {
     pub public_key: PublicKey,
     /// What the holder signs proofs with.
     pub algorithm: SignatureAlgorithm,
+    /// `kid`: the authority that signed it.
+    pub key_id: Arc<str>,
     /// All claims, those above included.
     pub claims: Map<String, Value>,
 }
@@ -158,6 +160,7 @@ fn parse(token: &str, now: Timestamp) -> Result<(Compact, WitSvid), WitError> {
         expires_at,
         public_key,
         algorithm,
+        key_id: compact.key_id.as_str().into(),
         claims: std::mem::take(&mut compact.claims),
     };
     Ok((compact, svid))

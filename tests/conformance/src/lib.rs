@@ -18,35 +18,10 @@ pub struct Difference {
 }
 
 /// Every case in which we differ.
-pub const DIFFERENCES: &[Difference] = &[
-    Difference {
-        id: "PB-05",
-        reason: "a document shows the number that the registry gives, whose tests hold it to growing",
-    },
-    Difference {
-        id: "WR-087",
-        reason: NO_WIT_PROFILE,
-    },
-    Difference {
-        id: "WR-089",
-        reason: NO_WIT_PROFILE,
-    },
-    Difference {
-        id: "WR-093",
-        reason: NO_WIT_PROFILE,
-    },
-    Difference {
-        id: "WR-094",
-        reason: NO_WIT_PROFILE,
-    },
-    Difference {
-        id: "WR-095",
-        reason: NO_WIT_PROFILE,
-    },
-];
-
-const NO_WIT_PROFILE: &str =
-    "the optional WIT profile is not offered: its methods answer Unimplemented, as SPIRE's do";
+pub const DIFFERENCES: &[Difference] = &[Difference {
+    id: "PB-05",
+    reason: "a document shows the number that the registry gives, whose tests hold it to growing",
+}];
 
 /// Reads a file of the vectors.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use credence_crypto::jwt::verify;
-use credence_identity::{Bundle, SpiffeId, TrustDomain};
+use credence_identity::{Bundle, TrustDomain};
 use credence_proto::spiffe_workload::{
     Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
 };
@@ -19,20 +19,10 @@ use crate::explain::Stage;
 pub(super) async fn fetch(call: &WorkloadCall, request: JwtsvidRequest) -> Result<JwtsvidResponse, Status> {
     let JwtsvidRequest { audience, spiffe_id } = request;
     tokens::check_audience(call, &audience)?;
-    let wanted = match spiffe_id.as_str() {
-        "" => None,
-        text => Some(SpiffeId::parse(text).map_err(|error| {
-            let text = format!("invalid requested SPIFFE ID: {error}");
-            call.invalid("Invalid requested SPIFFE ID", &text)
-        })?),
-    };
+    let wanted = call.wanted(&spiffe_id)?;
     let selectors = call.attest().await?;
     call.check_rate(&selectors)?;
-    let mut entries = call.ground.cache.matching(&selectors);
-    entries.retain(|entry| wanted.as_ref().is_none_or(|wanted| entry.spiffe_id == *wanted));
-    if entries.is_empty() {
-        return Err(call.unknown(&selectors, wanted));
-    }
+    let entries = call.entries(&selectors, wanted.as_ref())?;
     let tokens = tokens::fetch(call, (&selectors, &entries), &audience).await?;
     let svids = entries.iter().zip(&tokens).map(|(entry, token)| Jwtsvid {
         spiffe_id: entry.spiffe_id.to_string(),

@@ -1,6 +1,8 @@
 //! A workload's stream: for the process that called, attested afresh before each message.
 
-use credence_identity::{Selector, SelectorSet, SpiffeId};
+use std::sync::Arc;
+
+use credence_identity::{Entry, Selector, SelectorSet, SpiffeId};
 use tonic::Status;
 
 use super::WorkloadCall;
@@ -18,6 +20,31 @@ impl WorkloadCall {
         }
         let text = format!("rate limit exceeded for /SpiffeWorkloadAPI/{}", self.method);
         Err(self.refuse(Status::unavailable(text), Stage::Request, Some(selectors)))
+    }
+
+    /// The one identity that the caller asks for, if it doesn't want all.
+    pub(super) fn wanted(&self, spiffe_id: &str) -> Result<Option<SpiffeId>, Status> {
+        if spiffe_id.is_empty() {
+            return Ok(None);
+        }
+        SpiffeId::parse(spiffe_id).map(Some).map_err(|error| {
+            let text = format!("invalid requested SPIFFE ID: {error}");
+            self.invalid("Invalid requested SPIFFE ID", &text)
+        })
+    }
+
+    /// The entries of a caller with these selectors: those of the identity that it wants, or all.
+    pub(super) fn entries(
+        &self,
+        selectors: &SelectorSet,
+        wanted: Option<&SpiffeId>,
+    ) -> Result<Vec<Arc<Entry>>, Status> {
+        let mut entries = self.ground.cache.matching(selectors);
+        entries.retain(|entry| wanted.is_none_or(|wanted| entry.spiffe_id == *wanted));
+        if entries.is_empty() {
+            return Err(self.unknown(selectors, wanted.cloned()));
+        }
+        Ok(entries)
     }
 
     /// The refusal of a caller without the identity; the log shows what of its selectors it may.

@@ -12,7 +12,7 @@ use tonic::Code;
 use super::*;
 use crate::api::lab::*;
 use crate::attestor::workload::ProcFs;
-use crate::cache::JwtFetchError;
+use crate::cache::TokenError;
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -425,7 +425,7 @@ async fn unauthenticated_verifiers_get_the_own_bundle_alone() {
 async fn jwt_failures_have_their_codes() {
     let lab = Lab::with_identities(2);
     let mut client = lab.client().await;
-    let mut fetch = async |audience: &str, failure: Option<JwtFetchError>| {
+    let mut fetch = async |audience: &str, failure: Option<TokenError>| {
         let fails = failure.map(|failure| (EntryId::parse("two").unwrap(), failure));
         *lab.issuer.fails_for.lock().unwrap() = fails.into_iter().collect();
         let request = JwtsvidRequest {
@@ -437,8 +437,8 @@ async fn jwt_failures_have_their_codes() {
             .await
             .map(|answer| answer.into_inner().svids.len())
     };
-    let away = JwtFetchError::Unavailable("server is away".into());
-    let off = JwtFetchError::Unsupported("JWT functionality is disabled".into());
+    let away = TokenError::Unavailable("server is away".into());
+    let off = TokenError::Unsupported("JWT functionality is disabled".into());
     assert_eq!(fetch("a", None).await.unwrap(), 2);
     let failed = fetch("b", Some(away.clone())).await.unwrap_err();
     assert_eq!(

@@ -153,7 +153,7 @@ proptest! {
                         let Some(at) = model.iter().position(|held| !pinned.contains(held)) else { break };
                         expected.push(model.remove(at));
                     }
-                    prop_assert_eq!(shelf.evict(|key| pinned.contains(key)), expected);
+                    prop_assert_eq!(shelf.evict(|key, _| pinned.contains(key)), expected);
                 }
             }
             let mut held = model.clone();

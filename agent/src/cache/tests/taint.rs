@@ -178,7 +178,7 @@ async fn a_taint_before_the_first_svid_schedules_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn tokens_of_a_tainted_key_are_dropped_and_the_others_kept() {
-    let issuer = Arc::new(jwt::tests::Issuer::default());
+    let issuer = Arc::new(tokens::tests::Issuer::default());
     let clock = Arc::new(ManualClock::new(START));
     let cache = Cache::new(clock.clone(), bundle(), CacheLimits::default(), issuer.clone());
     let fixture = Fixture { clock, cache };
@@ -206,4 +206,28 @@ async fn tokens_of_a_tainted_key_are_dropped_and_the_others_kept() {
     // A revocation that comes without a taint.
     fixture.learn(bundle_of(&[], &[("newest", false)], 3));
     assert_eq!(fixture.cache.jwt_svid_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wit_svids_of_a_tainted_key_are_dropped_and_open_streams_told() {
+    let issuer = Arc::new(tokens::tests::Issuer::default());
+    let clock = Arc::new(ManualClock::new(START));
+    let cache = Cache::new(clock.clone(), bundle(), CacheLimits::default(), issuer.clone());
+    let fixture = Fixture { clock, cache };
+    let entry = Arc::new(entry("a"));
+    let learn = |tainted: bool| {
+        let mut bundle = Bundle::clone(&bundle_of(&[], &[("old", tainted), ("new", false)], 1));
+        std::mem::swap(&mut bundle.jwt_authorities, &mut bundle.wit_authorities);
+        fixture.learn(Arc::new(bundle));
+    };
+    learn(false);
+    issuer.sign_with("old");
+    let first = fixture.cache.wit_svid(&entry).await.unwrap();
+    issuer.sign_with("new");
+    let mut open = fixture.cache.subscribe(caller(&[1]));
+    learn(true);
+    assert!(was_told(&mut open).await);
+    assert_eq!(fixture.cache.wit_svid_due_in(&entry), None);
+    let second = fixture.cache.wit_svid(&entry).await.unwrap();
+    assert_eq!((&*first.svid.key_id, &*second.svid.key_id), ("old", "new"));
 }

@@ -191,7 +191,10 @@ fn parts(script: Script) -> Parts {
     let (script, supervisor) = (Arc::new(script), Supervisor::new());
     let (server, refused) = connect(&script, &supervisor);
     let clock = Arc::new(ManualClock::new(START));
-    let issuer = Arc::new(ServerJwtIssuer(server.clone()));
+    let issuer = Arc::new(ServerTokenIssuer {
+        server: server.clone(),
+        key_type: KeyType::EcP256,
+    });
     let cache = Cache::new(clock.clone(), bundle(), CacheLimits::default(), issuer);
     Parts {
         script,

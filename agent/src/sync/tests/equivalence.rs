@@ -47,7 +47,10 @@ impl Poller {
             key_exchange: KeyExchange::Any,
         };
         let server = Server::new(connector, agent.synced.svid.borrow().clone(), refusals).unwrap();
-        let issuer = Arc::new(ServerJwtIssuer(server.clone()));
+        let issuer = Arc::new(ServerTokenIssuer {
+            server: server.clone(),
+            key_type: KeyType::EcP256,
+        });
         let bundle_held = Arc::new(Bundle::empty(trust_domain()));
         let synchroniser = Synchroniser {
             server,

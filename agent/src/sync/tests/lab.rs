@@ -77,7 +77,13 @@ impl Lab {
             socket: self.socket(),
             database: SqliteOptions::new(self.folder.path().join("db.sqlite3")),
             keys: self.keys.clone(),
-            authorities: ca::Settings::defaults(trust_domain()),
+            authorities: ca::Settings {
+                wit: Some(ca::WitSettings {
+                    key_type: KeyType::EcP256,
+                    issuer: None,
+                }),
+                ..ca::Settings::defaults(trust_domain())
+            },
             admin_ids: HashSet::new(),
             limit_attestation: false,
             limit_signing: false,

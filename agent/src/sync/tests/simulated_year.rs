@@ -150,7 +150,10 @@ impl Year {
         let state = Arc::new(StateFile::open(folder.path()).unwrap());
         let (refusals, refused) = mpsc::channel(REFUSALS);
         let server = Server::new(wire, first.clone(), refusals).unwrap();
-        let issuer = Arc::new(ServerJwtIssuer(server.clone()));
+        let issuer = Arc::new(ServerTokenIssuer {
+            server: server.clone(),
+            key_type: KeyType::EcP256,
+        });
         let bundle = Arc::new(Bundle::empty(trust_domain()));
         let cache = Cache::new(clock.clone(), bundle.clone(), CacheLimits::default(), issuer);
         let (svids, svid) = watch::channel(first);

@@ -5,6 +5,8 @@ use credence_proto::spire::api::server::localauthority::v1::local_authority_clie
 use credence_proto::spire::api::types;
 use tonic::transport::Channel;
 
+use credence_crypto::Signer as _;
+
 use super::fake::{Script, connect, message};
 use super::*;
 use crate::cache::testing::{self, bundle, entry};
@@ -134,6 +136,24 @@ async fn a_taint_replaces_the_agents_svid_and_its_workloads_and_drops_tokens() {
     agent.stop().await;
 }
 
+#[tokio::test]
+async fn wit_svids_of_the_server_are_bound_to_keys_of_the_configured_type() {
+    let lab = Lab::new().await;
+    let agent = Agent::new(&lab).await;
+    lab.create(&agent.id, &[("a", "one", 1)]).await;
+    let entry = agent.serves(1, &["/one"]).await.identities.remove(0).entry;
+    let cache = &agent.synced.cache;
+    let issued = cache.wit_svid(&entry).await.unwrap();
+    let again = cache.wit_svid(&entry).await.unwrap();
+    assert!(Arc::ptr_eq(&issued, &again));
+    let bundle = cache.bundle();
+    let now = lab.clock.now();
+    credence_crypto::wit::verify(&issued.svid.token, |_| Some(bundle), now).unwrap();
+    assert_eq!(&issued.svid.public_key, issued.key.public_key());
+    assert_eq!(issued.key.key_type(), KeyType::EcP256);
+    agent.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_taint_that_comes_by_poll_has_the_same_effect() {
     let folder = tempfile::tempdir().unwrap();
@@ -159,7 +179,10 @@ async fn a_taint_that_comes_by_poll_has_the_same_effect() {
     });
     let (server, _refused) = connect(&script, &supervisor);
     let clock = Arc::new(credence_runtime::clock::ManualClock::new(START));
-    let issuer = Arc::new(ServerJwtIssuer(server.clone()));
+    let issuer = Arc::new(ServerTokenIssuer {
+        server: server.clone(),
+        key_type: KeyType::EcP256,
+    });
     let cache = Cache::new(clock.clone(), bundle(), CacheLimits::default(), issuer);
     let own = Arc::new(testing::svid(&entry("x"), START, PATIENCE));
     let (bundles, own_bundle) = watch::channel(bundle());

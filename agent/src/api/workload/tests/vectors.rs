@@ -1,10 +1,12 @@
 //! The cases of `tests/vectors/workload_api_rpc.json`, each on a lab of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use credence_conformance::{load, run_cases, text};
 use credence_crypto::bundle::parse_jwks;
+use credence_crypto::wit::WitSvid;
 use credence_crypto::x509::X509Svid;
+use credence_proto::spiffe_workload::Witsvid;
 use prost_types::Struct;
 use prost_types::value::Kind;
 use serde_json::{Value, json};
@@ -17,7 +19,8 @@ const TOKENS_NOW: Timestamp = Timestamp::from_unix_seconds(1_893_456_000);
 
 /// Conforms: FED-31, JWS-01, JWS-04, JWS-09, JWS-16, JWS-18, JWS-21, WAP-01, WAP-02, WAP-04, WAP-06, WAP-12
 /// Conforms: WAP-16, WAP-17, WAP-18, WAP-19, WAP-21, WAP-22, WAP-25, WAP-27, WAP-28, WAP-29, WAP-30, WAP-31
-/// Conforms: WAP-32, WAP-33, WAP-34, WAP-35, WAP-36, WAP-37, WAP-38, WAP-39, WAP-41, WAP-49, WAP-50, WEP-01
+/// Conforms: WAP-32, WAP-33, WAP-34, WAP-35, WAP-36, WAP-37, WAP-38, WAP-39, WAP-41, WAP-43, WAP-44, WAP-46
+/// Conforms: WAP-47, WAP-49, WAP-50, WEP-01
 /// Conforms: WEP-06, WEP-07, WEP-08, WEP-09, WEP-11, WEP-18, WEP-20, WEP-21, WEP-22, WEP-24, WEP-27, WIT-31
 #[test]
 fn every_case() {
@@ -29,6 +32,46 @@ fn every_case() {
             .unwrap();
         runtime.block_on(run(case))
     });
+}
+
+/// Conforms: WAP-45
+#[tokio::test(start_paused = true)]
+async fn wit_svids_are_refused_to_strangers_and_taken_from_nobody_when_the_server_is_away() {
+    let options = WorkloadOptions {
+        wit_svid: true,
+        ..WorkloadOptions::default()
+    };
+    let lab = Lab::new(Setup {
+        workload: Some(options),
+        ..Setup::default()
+    });
+    let mut client = lab.client().await;
+    let code = |answer: Result<_, Status>| answer.map(drop).map_err(|status: Status| status.code());
+    let refused = client.fetch_witsvid(with_header(WitsvidRequest::default())).await;
+    assert_eq!(code(refused), Err(Code::PermissionDenied));
+    lab.put(own_entry("one"));
+    let away = TokenError::Unavailable("no server".into());
+    let one = EntryId::parse("one").unwrap();
+    lab.issuer
+        .fails_for
+        .lock()
+        .unwrap()
+        .insert(one.clone(), away.clone());
+    let refused = client.fetch_witsvid(with_header(WitsvidRequest::default())).await;
+    assert_eq!(code(refused), Err(Code::Unavailable));
+    lab.issuer.fails_for.lock().unwrap().clear();
+    let answer = client.fetch_witsvid(with_header(WitsvidRequest::default())).await;
+    let mut stream = answer.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
+    lab.issuer.fails_for.lock().unwrap().insert(one, away);
+    lab.put(own_entry("two"));
+    let next = stream.message().await.unwrap().unwrap();
+    let ids: Vec<_> = next.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect();
+    assert_eq!(ids, ["spiffe://example.org/one", "spiffe://example.org/two"]);
+    lab.remove("one");
+    lab.remove("two");
+    let end = stream.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::PermissionDenied);
 }
 
 async fn run(case: &Value) -> Result<(), String> {
@@ -55,24 +98,8 @@ async fn run(case: &Value) -> Result<(), String> {
         ("FetchJWTSVID", _) => jwt_svid(case).await,
         ("FetchJWTBundles", _) => jwt_bundles(case).await,
         ("ValidateJWTSVID", _) => validate(case).await,
-        ("FetchWITSVID", _) => {
-            let answer = caller(case)
-                .0
-                .client()
-                .await
-                .fetch_witsvid(request(case, WitsvidRequest::default()))
-                .await;
-            judge(case, answer).map(drop)
-        }
-        ("FetchWITBundles", _) => {
-            let answer = caller(case)
-                .0
-                .client()
-                .await
-                .fetch_wit_bundles(request(case, WitBundlesRequest {}))
-                .await;
-            judge(case, answer).map(drop)
-        }
+        ("FetchWITSVID", _) => wit_svid(case).await,
+        ("FetchWITBundles", _) => wit_bundles(case).await,
         (other, _) => Err(format!("no such call: {other}")),
     }
 }
@@ -88,6 +115,7 @@ fn caller(case: &Value) -> (Lab, usize) {
     let verifiers = text(case, "name").ends_with("unauthenticated verifiers allowed");
     let options = WorkloadOptions {
         allow_unauthenticated_verifiers: verifiers,
+        wit_svid: text(case, "name") != "profile not supported",
         ..WorkloadOptions::default()
     };
     let proc = if described == "attestation error" {
@@ -300,7 +328,7 @@ async fn jwt_svid(case: &Value) -> Result<(), String> {
     let (lab, count) = caller(case);
     if text(case, "caller").ends_with("server away") || text(case, "name") == "one of three signings failed" {
         let last = if count == 3 { "six" } else { "one" };
-        let failure = JwtFetchError::Unavailable("no server".into());
+        let failure = TokenError::Unavailable("no server".into());
         lab.issuer
             .fails_for
             .lock()
@@ -332,6 +360,76 @@ async fn jwt_svid(case: &Value) -> Result<(), String> {
             parsed.id == spiffe_id(&svid.spiffe_id) && parsed.audience == ["a"],
             "another token",
         )?;
+    }
+    Ok(())
+}
+
+async fn wit_svid(case: &Value) -> Result<(), String> {
+    let (lab, count) = caller(case);
+    let message = WitsvidRequest {
+        spiffe_id: text(&case["request"], "spiffe_id").to_owned(),
+    };
+    let answer = lab.client().await.fetch_witsvid(request(case, message)).await;
+    let Some(stream) = judge(case, answer)? else {
+        return Ok(());
+    };
+    let mut stream = stream.into_inner();
+    let mut shown: Vec<Witsvid> = Vec::new();
+    let messages = if case["expect"].get("next").is_some() {
+        2
+    } else {
+        1
+    };
+    for _ in 0..messages {
+        let message = stream.message().await.map_err(|status| status.to_string())?;
+        let svids = message.ok_or("no message")?.svids;
+        let wanted = case["expect"]["first"]["svids"].as_u64();
+        is(
+            u64::try_from(svids.len()).ok() == wanted.or(u64::try_from(count).ok()),
+            "another number of SVIDs",
+        )?;
+        for svid in &svids {
+            let token = WitSvid::parse_insecure(&svid.wit_svid, START).map_err(|error| error.to_string())?;
+            is(token.id == spiffe_id(&svid.spiffe_id), "another token")?;
+            let key: Value = serde_json::from_str(&svid.wit_svid_key).map_err(|error| error.to_string())?;
+            let public = &token.claims["cnf"]["jwk"];
+            is(
+                key["d"].is_string() && key["x"] == public["x"] && key["y"] == public["y"],
+                "not the private key of the token",
+            )?;
+            is(
+                shown.iter().all(|old| old.wit_svid_key != svid.wit_svid_key),
+                "not renewed",
+            )?;
+        }
+        shown = svids;
+    }
+    Ok(())
+}
+
+async fn wit_bundles(case: &Value) -> Result<(), String> {
+    let (lab, _) = caller(case);
+    let answer = lab
+        .client()
+        .await
+        .fetch_wit_bundles(request(case, WitBundlesRequest {}))
+        .await;
+    let Some(stream) = judge(case, answer)? else {
+        return Ok(());
+    };
+    let first = stream.into_inner().message().await;
+    let bundles = first
+        .map_err(|status| status.to_string())?
+        .ok_or("no message")?
+        .bundles;
+    for wanted in strings(&case["expect"]["first"]["bundles_contain"]) {
+        let document = bundles.get(wanted).ok_or("no such bundle")?;
+        let document: Value = serde_json::from_str(document).map_err(|error| error.to_string())?;
+        let keys = document["keys"].as_array().ok_or("no keys")?;
+        let kids: BTreeSet<_> = keys.iter().filter_map(|key| key["kid"].as_str()).collect();
+        let plain = |key: &Value| key.get("x5c").is_none() && key.get("use").is_none();
+        is(!keys.is_empty() && kids.len() == keys.len(), "kids")?;
+        is(keys.iter().all(plain), "other keys")?;
     }
     Ok(())
 }

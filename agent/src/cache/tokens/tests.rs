@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use credence_crypto::{KeyType, Signer as _};
 use credence_identity::TrustDomain;
 use credence_runtime::clock::ManualClock;
 use tokio::time::advance;
@@ -14,18 +15,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) struct Issuer {
     clock: Mutex<Option<Arc<ManualClock>>>,
     asked: AtomicU64,
-    fails: Mutex<Option<JwtFetchError>>,
+    fails: Mutex<Option<TokenError>>,
     /// The `kid` of what it issues.
     key_id: Mutex<String>,
 }
 
-impl JwtIssuer for Issuer {
+impl TokenIssuer<JwtSvid> for Issuer {
     fn issue(
         &self,
         entry: EntryId,
         audience: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'static, Result<JwtSvid, JwtFetchError>> {
+    ) -> BoxFuture<'static, Result<JwtSvid, TokenError>> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let fails = self.fails.lock().unwrap().clone();
         let key_id = self.key_id.lock().unwrap().clone();
@@ -53,6 +54,34 @@ impl JwtIssuer for Issuer {
     }
 }
 
+impl TokenIssuer<WitSvidKey> for Issuer {
+    fn issue(
+        &self,
+        entry: EntryId,
+        audience: Vec<String>,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<WitSvidKey, TokenError>> {
+        assert!(audience.is_empty());
+        let issued = TokenIssuer::<JwtSvid>::issue(self, entry, audience, patience);
+        async move {
+            let token = issued.await?;
+            let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+            let svid = WitSvid {
+                token: token.token,
+                id: token.id,
+                issued_at: token.issued_at,
+                expires_at: token.expires_at,
+                public_key: key.public_key().clone(),
+                algorithm: key.key_type().signature_algorithm(),
+                key_id: token.key_id,
+                claims: token.claims,
+            };
+            Ok(WitSvidKey { svid, key })
+        }
+        .boxed()
+    }
+}
+
 impl Issuer {
     fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
@@ -63,22 +92,25 @@ impl Issuer {
         *self.key_id.lock().unwrap() = key_id.to_owned();
     }
 
-    fn fail(&self, with: Option<JwtFetchError>) {
+    fn fail(&self, with: Option<TokenError>) {
         *self.fails.lock().unwrap() = with;
     }
 }
 
-fn fixture(limit: usize) -> (Arc<Issuer>, JwtCache) {
+fn fixture<D: Token>(limit: usize) -> (Arc<Issuer>, TokenCache<D>)
+where
+    Issuer: TokenIssuer<D>,
+{
     let clock = Arc::new(ManualClock::new(START));
     let issuer = Arc::new(Issuer {
         clock: Mutex::new(Some(clock.clone())),
         ..Issuer::default()
     });
-    let cache = JwtCache::new(clock, issuer.clone(), limit, Duration::from_secs(2));
+    let cache = TokenCache::new(clock, issuer.clone(), limit, Duration::from_secs(2));
     (issuer, cache)
 }
 
-async fn fetch(cache: &JwtCache, entry: &Entry, audience: &[&str]) -> Result<String, JwtFetchError> {
+async fn fetch(cache: &TokenCache<JwtSvid>, entry: &Entry, audience: &[&str]) -> Result<String, TokenError> {
     let audience: Vec<String> = audience.iter().map(ToString::to_string).collect();
     cache
         .fetch(&Arc::new(entry.clone()), &audience)
@@ -152,7 +184,7 @@ async fn renewed_after_half_of_its_life_and_served_on_failure_to_its_end() {
     advance(MINUTE).await;
     assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-2");
     advance(3 * MINUTE).await;
-    let away = JwtFetchError::Unavailable("server is away".into());
+    let away = TokenError::Unavailable("server is away".into());
     issuer.fail(Some(away.clone()));
     assert_eq!(fetch(&cache, &a, &["x"]).await.unwrap(), "token-2");
     advance(2 * MINUTE).await;
@@ -167,7 +199,7 @@ async fn a_refusal_is_no_failure_to_paper_over() {
     let a = entry("a");
     fetch(&cache, &a, &["x"]).await.unwrap();
     advance(3 * MINUTE).await;
-    let refused = JwtFetchError::Refused("entry is gone".into());
+    let refused = TokenError::Refused("entry is gone".into());
     issuer.fail(Some(refused.clone()));
     assert_eq!(fetch(&cache, &a, &["x"]).await, Err(refused));
 }
@@ -207,6 +239,27 @@ async fn a_token_of_another_identity_is_not_handed_out() {
     };
     assert!(matches!(
         fetch(&cache, &renamed, &["x"]).await,
-        Err(JwtFetchError::Malformed(_))
+        Err(TokenError::Malformed(_))
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wit_svid_gets_a_new_key_with_each_renewal_and_stays_while_somebody_shows_it() {
+    let (issuer, cache) = fixture::<WitSvidKey>(1);
+    let [a, b] = [entry("a"), entry("b")].map(Arc::new);
+    assert_eq!(cache.due_in(&a, &[]), None);
+    let shown = cache.fetch(&a, &[]).await.unwrap();
+    let half = cache.due_in(&a, &[]).unwrap();
+    assert!((2 * MINUTE..=3 * MINUTE).contains(&half), "{half:?}");
+    drop(cache.fetch(&b, &[]).await.unwrap());
+    assert_eq!(cache.len(), 2, "none of the two was free to go");
+    drop(cache.fetch(&Arc::new(entry("c")), &[]).await.unwrap());
+    assert!(Arc::ptr_eq(&cache.fetch(&a, &[]).await.unwrap(), &shown));
+    assert_eq!((issuer.asked(), cache.len()), (3, 2));
+
+    advance(half).await;
+    assert_eq!(cache.due_in(&a, &[]), Some(Duration::ZERO));
+    let renewed = cache.fetch(&a, &[]).await.unwrap();
+    assert_ne!(renewed.svid.public_key, shown.svid.public_key);
+    assert_eq!(&renewed.svid.public_key, renewed.key.public_key());
 }

@@ -1,4 +1,4 @@
-//! JWT-SVIDs by entry and audience.
+//! JWT-SVIDs by entry and audience, and WIT-SVIDs with their keys by entry: one mechanism for both.
 //!
 //! Never serves an expired token. Invariant: of concurrent calls for one key that find nothing fresh, one asks the
 //! server, and all get its answer.
@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use credence_crypto::PrivateKey;
 use credence_crypto::jwt::JwtSvid;
+use credence_crypto::wit::WitSvid;
 use credence_identity::{Entry, EntryId, SpiffeId, Timestamp};
 use credence_runtime::clock::Clock;
 use futures_util::FutureExt;
@@ -20,10 +22,10 @@ use super::shelf::{Document, EntryVersion, Kept, Moment, Shelf};
 /// How long a call without a usable token waits for a server that is away. Callers mostly wait for less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there is no JWT-SVID for a call.
+/// Why there is no token for a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JwtFetchError {
-    /// The server doesn't issue JWT-SVIDs at all.
+pub enum TokenError {
+    /// The server doesn't issue such tokens at all.
     #[error("{0}")]
     Unsupported(Arc<str>),
     /// The server won't issue this one: the audience is invalid, or the entry isn't this agent's any more.
@@ -32,14 +34,23 @@ pub enum JwtFetchError {
     /// The server can't be reached or can't answer now; a later call may succeed.
     #[error("{0}")]
     Unavailable(Arc<str>),
-    /// What the server sent is no JWT-SVID for this entry and audience.
+    /// What the server sent is no token for this entry, audience and key.
     #[error("{0}")]
     Malformed(Arc<str>),
 }
 
-/// Where JWT-SVIDs come from: the server connection.
-pub trait JwtIssuer: Send + Sync + fmt::Debug {
-    /// Asks for a token, again after failures that may pass, until `patience` is over.
+/// A WIT-SVID with the key that it is bound to.
+#[derive(Debug)]
+pub struct WitSvidKey {
+    /// The token.
+    pub svid: WitSvid,
+    /// The key of its holder.
+    pub key: PrivateKey,
+}
+
+/// Where tokens of a kind come from: the server connection.
+pub trait TokenIssuer<D>: Send + Sync + fmt::Debug {
+    /// Asks for a token, again after failures that may pass, until `patience` is over. A WIT-SVID has no audience.
     ///
     /// Cancel safe: a dropped call may have used up a token at the server and changes nothing else.
     fn issue(
@@ -47,7 +58,22 @@ pub trait JwtIssuer: Send + Sync + fmt::Debug {
         entry: EntryId,
         audience: Vec<String>,
         patience: Duration,
-    ) -> BoxFuture<'static, Result<JwtSvid, JwtFetchError>>;
+    ) -> BoxFuture<'static, Result<D, TokenError>>;
+}
+
+/// What the kinds of tokens differ in.
+pub(crate) trait Token: Document + fmt::Debug + Send + Sync + 'static {
+    const NAME: &'static str;
+    /// What the log calls a renewal that failed while the old token serves.
+    const NOT_RENEWED: &'static str;
+
+    /// Whether callers may be given the same one.
+    fn is_shared(entry: &Entry) -> bool;
+
+    fn key_id(&self) -> &Arc<str>;
+
+    /// Says in the log that so many were dropped.
+    fn log_distrusted(key_id: &str, count: usize);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,26 +82,25 @@ struct Key {
     audience: Vec<String>,
 }
 
-type Answer = Result<Arc<JwtSvid>, JwtFetchError>;
-type Call = BoxFuture<'static, Answer>;
+type Answer<D> = Result<Arc<D>, TokenError>;
+type Call<D> = BoxFuture<'static, Answer<D>>;
 
 /// Clones share the tokens.
-#[derive(Clone)]
-pub(crate) struct JwtCache {
-    inner: Arc<Inner>,
+pub(crate) struct TokenCache<D> {
+    inner: Arc<Inner<D>>,
 }
 
-struct Inner {
+struct Inner<D> {
     clock: Arc<dyn Clock>,
-    issuer: Arc<dyn JwtIssuer>,
+    issuer: Arc<dyn TokenIssuer<D>>,
     patience_with_token: Duration,
-    tokens: Mutex<Tokens>,
+    tokens: Mutex<Tokens<D>>,
 }
 
-struct Tokens {
-    held: Shelf<Key, JwtSvid>,
+struct Tokens<D> {
+    held: Shelf<Key, D>,
     // Weak, so that a call whose askers have all gone away is dropped and not joined later.
-    calls: HashMap<Key, WeakShared<Call>>,
+    calls: HashMap<Key, WeakShared<Call<D>>>,
     // A token of theirs that was under way is handed out, but not kept.
     distrusted: Distrusted,
 }
@@ -94,11 +119,69 @@ impl Document for JwtSvid {
     }
 }
 
-impl JwtCache {
+impl Token for JwtSvid {
+    const NAME: &'static str = "JWT-SVID";
+    const NOT_RENEWED: &'static str = "Unable to renew JWT; returning cached copy";
+
+    /// Each of those with a `jti` is to be unique.
+    fn is_shared(entry: &Entry) -> bool {
+        !entry.jwt_svid_include_jti
+    }
+
+    fn key_id(&self) -> &Arc<str> {
+        &self.key_id
+    }
+
+    fn log_distrusted(key_id: &str, count: usize) {
+        tracing::info!(
+            count_jwt_svids = count,
+            tainted_jwt_svids = count,
+            jwt_authority_key_ids = key_id,
+            "JWT-SVIDs were removed from the JWT cache because they were issued by a tainted authority"
+        );
+    }
+}
+
+impl Document for WitSvidKey {
+    fn spiffe_id(&self) -> &SpiffeId {
+        &self.svid.id
+    }
+
+    fn not_after(&self) -> Timestamp {
+        self.svid.expires_at
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        Some(self.svid.key_id.as_bytes())
+    }
+}
+
+impl Token for WitSvidKey {
+    const NAME: &'static str = "WIT-SVID";
+    const NOT_RENEWED: &'static str = "Unable to renew WIT-SVID; returning cached copy";
+
+    fn is_shared(_: &Entry) -> bool {
+        true
+    }
+
+    fn key_id(&self) -> &Arc<str> {
+        &self.svid.key_id
+    }
+
+    fn log_distrusted(key_id: &str, count: usize) {
+        tracing::info!(
+            count_wit_svids = count,
+            wit_authority_key_ids = key_id,
+            "WIT-SVIDs were removed from the cache because they were issued by a tainted authority"
+        );
+    }
+}
+
+impl<D: Token> TokenCache<D> {
     /// Holds at most `limit` tokens; while one still serves, the server gets `patience_with_token` to renew it.
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
-        issuer: Arc<dyn JwtIssuer>,
+        issuer: Arc<dyn TokenIssuer<D>>,
         limit: usize,
         patience_with_token: Duration,
     ) -> Self {
@@ -128,25 +211,31 @@ impl JwtCache {
         tokens.held.retain(|kept| {
             let keep = !distrusted.covers(kept.document().authority());
             if !keep {
-                *dropped.entry(kept.document().key_id.clone()).or_default() += 1;
+                *dropped.entry(kept.document().key_id().clone()).or_default() += 1;
             }
             keep
         });
         tokens.distrusted = distrusted;
         drop(tokens);
         for (key_id, count) in dropped {
-            tracing::info!(
-                count_jwt_svids = count,
-                tainted_jwt_svids = count,
-                jwt_authority_key_ids = &*key_id,
-                "JWT-SVIDs were removed from the JWT cache because they were issued by a tainted authority"
-            );
+            D::log_distrusted(&key_id, count);
         }
     }
 
-    pub(crate) async fn fetch(&self, entry: &Arc<Entry>, audience: &[String]) -> Answer {
-        if entry.jwt_svid_include_jti {
-            // Each of them is to be unique.
+    /// How long until the token held for the entry and audience is to be replaced; none if none is held.
+    pub(crate) fn due_in(&self, entry: &Entry, audience: &[String]) -> Option<Duration> {
+        let now = Moment::now(&*self.inner.clock);
+        let tokens = self.inner.lock();
+        let kept = tokens.held.get(&Key::new(entry, audience))?;
+        Some(if kept.is_due_at(entry, now) {
+            Duration::ZERO
+        } else {
+            kept.due_in(now)
+        })
+    }
+
+    pub(crate) async fn fetch(&self, entry: &Arc<Entry>, audience: &[String]) -> Answer<D> {
+        if !D::is_shared(entry) {
             let issued = self
                 .inner
                 .issuer
@@ -154,12 +243,7 @@ impl JwtCache {
                 .await?;
             return self.inner.checked(issued, entry);
         }
-        let mut sorted = audience.to_vec();
-        sorted.sort_unstable();
-        let key = Key {
-            entry: entry.id.clone(),
-            audience: sorted,
-        };
+        let key = Key::new(entry, audience);
         let call = {
             let mut tokens = self.inner.lock();
             let now = Moment::now(&*self.inner.clock);
@@ -184,7 +268,7 @@ impl JwtCache {
     }
 
     /// The one request of all who ask for the key until it is answered.
-    fn call(&self, key: Key, entry: Arc<Entry>, audience: Vec<String>, has_token: bool) -> Shared<Call> {
+    fn call(&self, key: Key, entry: Arc<Entry>, audience: Vec<String>, has_token: bool) -> Shared<Call<D>> {
         let inner = self.inner.clone();
         let patience = if has_token {
             inner.patience_with_token
@@ -204,7 +288,10 @@ impl JwtCache {
                     let kept = Kept::new(token.clone(), EntryVersion::of(&entry), now, jitter);
                     tokens.held.put(key.clone(), kept);
                     tokens.held.touch(&key);
-                    tokens.held.evict(|_| false);
+                    // What an open stream shows is still of use.
+                    tokens
+                        .held
+                        .evict(|_, kept| Arc::strong_count(kept.document()) > 1);
                     Ok(token)
                 }
                 Err(error) => match tokens
@@ -212,9 +299,8 @@ impl JwtCache {
                     .get(&key)
                     .filter(|kept| kept.serves_at(&entry, now.wall))
                 {
-                    Some(kept) if !matches!(error, JwtFetchError::Refused(_)) => {
-                        tracing::warn!(%error, spiffe_id = %entry.spiffe_id,
-                            "Unable to renew JWT; returning cached copy");
+                    Some(kept) if !matches!(error, TokenError::Refused(_)) => {
+                        tracing::warn!(%error, spiffe_id = %entry.spiffe_id, "{}", D::NOT_RENEWED);
                         Ok(kept.document().clone())
                     }
                     _ => Err(error),
@@ -225,31 +311,51 @@ impl JwtCache {
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Tokens> {
+impl Key {
+    fn new(entry: &Entry, audience: &[String]) -> Self {
+        let mut audience = audience.to_vec();
+        audience.sort_unstable();
+        Self {
+            entry: entry.id.clone(),
+            audience,
+        }
+    }
+}
+
+impl<D: Token> Inner<D> {
+    fn lock(&self) -> MutexGuard<'_, Tokens<D>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn checked(&self, token: JwtSvid, entry: &Entry) -> Answer {
-        if token.id != entry.spiffe_id {
+    fn checked(&self, token: D, entry: &Entry) -> Answer<D> {
+        if *token.spiffe_id() != entry.spiffe_id {
             let text = format!(
-                "JWT-SVID for {} came where {} was asked for",
-                token.id, entry.spiffe_id
+                "{} for {} came where {} was asked for",
+                D::NAME,
+                token.spiffe_id(),
+                entry.spiffe_id
             );
-            return Err(JwtFetchError::Malformed(text.into()));
+            return Err(TokenError::Malformed(text.into()));
         }
-        if self.clock.now() >= token.expires_at {
-            return Err(JwtFetchError::Malformed(
-                "JWT-SVID had expired when it came".into(),
-            ));
+        if self.clock.now() >= token.not_after() {
+            let text = format!("{} had expired when it came", D::NAME);
+            return Err(TokenError::Malformed(text.into()));
         }
         Ok(Arc::new(token))
     }
 }
 
-impl fmt::Debug for JwtCache {
+impl<D> Clone for TokenCache<D> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<D: Token> fmt::Debug for TokenCache<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtCache")
+        f.debug_struct("TokenCache")
             .field("held", &self.len())
             .finish_non_exhaustive()
     }
