@@ -59,7 +59,7 @@ pub(crate) fn methods() -> Vec<String> {
 }
 
 /// Whether a class of caller may call a method, as SPIRE's documentation has it.
-fn allowed(class: &str, path: &str) -> bool {
+pub(crate) fn allowed(class: &str, path: &str) -> bool {
     let short = path.rsplit('.').next().unwrap();
     let service = short.split('/').next().unwrap();
     if ANYONE.contains(&short) {

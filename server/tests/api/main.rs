@@ -24,6 +24,7 @@ mod operations;
 mod push;
 mod revoke_guard;
 mod robust;
+mod robust_fields;
 mod svid;
 mod telemetry;
 mod tls;

@@ -1,8 +1,10 @@
 //! TLS connections in, ready for tonic's `serve_with_incoming`.
 //!
-//! Handshakes run in tasks of their own, so that a slow or silent client delays nobody. Invariant: a connection that
-//! comes out has finished its handshake, and its peer's identity was read once.
+//! Handshakes run in tasks of their own, so that a slow or silent client delays nobody. Invariants: a connection that
+//! comes out has finished its handshake, and its peer's identity was read once; a client that says something gets its turn
+//! however many others hold a connection and say nothing.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use credence_identity::{SpiffeId, Timestamp};
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,8 +31,9 @@ use crate::supervisor::Supervisor;
 
 /// How long a client may take for the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at a time; further clients wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 2048;
+/// Handshakes under way at a time. One more takes the place of the client that has been silent for longest; when all have
+/// spoken, further clients wait in the kernel's queue.
+const MAX_HANDSHAKES: usize = if cfg!(test) { 32 } else { 2048 };
 /// Finished connections that wait to be served.
 const READY: usize = 64;
 /// Pause after an accept that failed for want of file descriptors or memory.
@@ -79,6 +82,7 @@ pub fn accept_tls(
     let under_way = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     let tasks = supervisor.clone();
     supervisor.spawn("tls-accept", async move {
+        let mut silent = Silent::default();
         loop {
             let (stream, remote_addr) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -88,9 +92,13 @@ pub fn accept_tls(
                     continue;
                 }
             };
+            if under_way.available_permits() == 0 {
+                silent.drop_oldest();
+            }
             let Ok(permit) = under_way.clone().acquire_owned().await else {
                 break;
             };
+            let room_needed = silent.join();
             let (acceptor, proxies, ready) = (acceptor.clone(), proxies.clone(), ready.clone());
             tasks.spawn("tls-handshake", async move {
                 shake_hands(
@@ -100,6 +108,7 @@ pub fn accept_tls(
                     canonical(remote_addr),
                     &ready,
                     permit,
+                    room_needed,
                 )
                 .await;
                 Ok::<(), Infallible>(())
@@ -110,6 +119,30 @@ pub fn accept_tls(
     ReceiverStream::new(connections)
 }
 
+/// The clients that have said nothing yet, oldest first, among some that have.
+#[derive(Debug, Default)]
+struct Silent(VecDeque<oneshot::Sender<Infallible>>);
+
+impl Silent {
+    /// One more. What is returned resolves when its place is needed, and is to be dropped when it speaks.
+    fn join(&mut self) -> oneshot::Receiver<Infallible> {
+        if self.0.len() >= 2 * MAX_HANDSHAKES {
+            self.0.retain(|client| !client.is_closed());
+        }
+        let (place, needed) = oneshot::channel();
+        self.0.push_back(place);
+        needed
+    }
+
+    fn drop_oldest(&mut self) {
+        while let Some(client) = self.0.pop_front() {
+            if !client.is_closed() {
+                return;
+            }
+        }
+    }
+}
+
 async fn shake_hands(
     acceptor: &TlsAcceptor,
     proxies: &TrustedProxies,
@@ -117,9 +150,16 @@ async fn shake_hands(
     peer: SocketAddr,
     ready: &mpsc::Sender<io::Result<TlsConnection>>,
     permit: OwnedSemaphorePermit,
+    room_needed: oneshot::Receiver<Infallible>,
 ) {
     tune(&stream);
     let shaken = async {
+        // Not `readable`, which may answer though there is nothing.
+        let mut first = [0];
+        tokio::select! {
+            spoken = stream.peek(&mut first) => drop(spoken?),
+            _ = room_needed => return Err(io::Error::other("silent, and its place was needed")),
+        }
         let client = proxies
             .client(&mut stream, peer)
             .await
@@ -279,6 +319,30 @@ mod tests {
         };
         assert_eq!(accepted.connect_info().peer, Some(want));
         assert_eq!(accepted.info().remote_addr, own_address);
+    }
+
+    /// Once they held all places, everybody else waited until they had had their ten seconds.
+    #[tokio::test]
+    async fn bug_silent_clients_in_every_place_kept_the_others_out() {
+        let mut bench = bench().await;
+        let mut silent = Vec::new();
+        for _ in 0..3 * MAX_HANDSHAKES {
+            silent.push(TcpStream::connect(bench.address).await.unwrap());
+        }
+        let config = bench.authority.client_config(None);
+        let stream = TcpStream::connect(bench.address).await.unwrap();
+        let client = TlsConnector::from(config).connect("server.test".try_into().unwrap(), stream);
+        let both = async { tokio::join!(client, bench.incoming.next()) };
+        let (client, accepted) = timeout(HANDSHAKE_TIMEOUT / 2, both).await.unwrap();
+        assert!(client.is_ok() && accepted.unwrap().is_ok());
+        // The oldest made room, the youngest didn't have to.
+        assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0);
+        let youngest = silent.last_mut().unwrap();
+        assert!(
+            timeout(Duration::from_millis(20), youngest.read(&mut [0]))
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test]

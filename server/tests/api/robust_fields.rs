@@ -1,0 +1,354 @@
+//! Arbitrary values in every field of every unary method: no panic, no `Internal` but those that SPIRE answers too, and
+//! nothing changed by what was refused.
+
+use std::sync::LazyLock;
+
+use bytes::{Buf, BufMut, Bytes};
+use credence_proto::spire::api::server::agent::v1::ListAgentsRequest;
+use credence_proto::spire::api::server::agent::v1::agent_client::AgentClient;
+use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
+use credence_proto::spire::api::server::bundle::v1::{GetBundleRequest, ListFederatedBundlesRequest};
+use credence_proto::spire::api::server::entry::v1::ListEntriesRequest;
+use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use credence_proto::spire::api::server::trustdomain::v1::ListFederationRelationshipsRequest;
+use credence_proto::spire::api::server::trustdomain::v1::trust_domain_client::TrustDomainClient;
+use credence_proto::spire::api::types;
+use http::uri::PathAndQuery;
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::authorization::{allowed, methods};
+use crate::fixtures::{Foreign, expired_p521};
+use crate::harness::{Lab, csr_of, entry, new_key, soon, wire_id};
+
+/// Requests of each method.
+const CASES: usize = 24;
+
+/// `Internal` answers that SPIRE gives too, by a part of their text. Clients may look for them.
+const INTERNAL: &[&str] = &[
+    "could not parse token",
+    "unable to find federated bundle",
+    "unhandled selectors match behavior",
+    "unhandled by behavior",
+    "cannot list by empty selectors set",
+    "failed to create join token ID",
+    "UNIQUE constraint failed",
+    "audience: cannot be empty",
+    "record not found",
+    "already tainted",
+    "not possible to revoke an untainted",
+    "WIT key is not available for signing",
+];
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap());
+
+/// Values that get past some checks and not past others.
+struct Values {
+    rng: StdRng,
+    texts: Vec<String>,
+    bytes: Vec<Vec<u8>>,
+}
+
+impl Values {
+    fn text(&mut self, field: &str) -> String {
+        let usual = match field {
+            "trust_domain" => "example.org",
+            "path" => "/workload",
+            "type" => "unix",
+            "value" => "uid:1000",
+            _ => "",
+        };
+        if self.rng.random_bool(0.6) && !usual.is_empty() {
+            return usual.to_owned();
+        }
+        self.texts.choose(&mut self.rng).unwrap().clone()
+    }
+
+    fn number(&mut self) -> i32 {
+        *[0, 1, 2, 3, 60, 600, -1, 99, i32::MAX, i32::MIN]
+            .choose(&mut self.rng)
+            .unwrap()
+    }
+
+    fn single(&mut self, field: &FieldDescriptor, depth: usize) -> Value {
+        let number = self.number();
+        match field.kind() {
+            Kind::Bool => Value::Bool(self.rng.random()),
+            Kind::String => Value::String(self.text(field.name())),
+            Kind::Bytes => Value::Bytes(self.bytes.choose(&mut self.rng).unwrap().clone().into()),
+            Kind::Enum(_) => Value::EnumNumber(number),
+            Kind::Message(inner) => Value::Message(self.message(&inner, depth + 1)),
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(number),
+            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(if self.rng.random_bool(0.1) {
+                i64::MIN
+            } else {
+                i64::from(number)
+            }),
+            Kind::Uint32 | Kind::Fixed32 => Value::U32(number.unsigned_abs()),
+            Kind::Uint64 | Kind::Fixed64 => Value::U64(if self.rng.random_bool(0.1) {
+                u64::MAX
+            } else {
+                u64::from(number.unsigned_abs())
+            }),
+            Kind::Double => Value::F64(f64::from(number)),
+            Kind::Float => Value::F32(f32::INFINITY),
+        }
+    }
+
+    fn message(&mut self, kind: &MessageDescriptor, depth: usize) -> DynamicMessage {
+        let mut message = DynamicMessage::new(kind.clone());
+        for field in kind.fields().filter(|field| !field.is_map()) {
+            if depth > 5 || self.rng.random_bool(0.3) {
+                continue;
+            }
+            let value = if field.is_list() {
+                let count = self.rng.random_range(0..3);
+                Value::List((0..count).map(|_| self.single(&field, depth)).collect())
+            } else {
+                self.single(&field, depth)
+            };
+            message.set_field(&field, value);
+        }
+        message
+    }
+}
+
+/// Everything that is registered.
+async fn state(local: &Channel) -> String {
+    let entries = EntryClient::new(local.clone())
+        .list_entries(ListEntriesRequest::default())
+        .await;
+    let agents = AgentClient::new(local.clone())
+        .list_agents(ListAgentsRequest::default())
+        .await;
+    let mut bundles = BundleClient::new(local.clone());
+    let own = bundles.get_bundle(GetBundleRequest::default()).await;
+    let federated = bundles
+        .list_federated_bundles(ListFederatedBundlesRequest::default())
+        .await;
+    let relationships = TrustDomainClient::new(local.clone())
+        .list_federation_relationships(ListFederationRelationshipsRequest::default())
+        .await;
+    format!(
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        entries.unwrap().into_inner(),
+        agents.unwrap().into_inner(),
+        own.unwrap().into_inner(),
+        federated.unwrap().into_inner(),
+        relationships.unwrap().into_inner()
+    )
+}
+
+/// The statuses of the items of a batch's answer.
+fn statuses(answer: &DynamicMessage) -> Vec<(i32, String)> {
+    let Some(results) = answer.get_field_by_name("results") else {
+        return Vec::new();
+    };
+    let items = results
+        .as_list()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_message);
+    let status = |item: &DynamicMessage| {
+        let status = item.get_field_by_name("status")?;
+        let status = types::Status::decode(status.as_message()?.encode_to_vec().as_slice()).ok()?;
+        Some((status.code, status.message))
+    };
+    items.filter_map(status).collect()
+}
+
+fn described(path: &str) -> MethodDescriptor {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap();
+    let service = POOL.get_service_by_name(service).unwrap();
+    service.methods().find(|found| found.name() == method).unwrap()
+}
+
+/// What must be said of an answer with this code and text.
+fn fault(code: i32, text: &str) -> bool {
+    let broken = code == Code::Internal as i32 || code == Code::Unknown as i32;
+    broken && !INTERNAL.iter().any(|known| text.contains(known))
+}
+
+#[tokio::test]
+async fn arbitrary_fields_are_answered_and_what_is_refused_changes_nothing() {
+    let lab = Lab::start().await;
+    let (agent, victim) = (lab.agent().await, lab.agent().await);
+    let downstream = types::Entry {
+        downstream: true,
+        ..entry(&wire_id("/node"), "/nested")
+    };
+    let made = lab
+        .create(vec![
+            entry(&agent.id, "/workload"),
+            entry(&agent.id, "/other"),
+            downstream,
+        ])
+        .await;
+    let channels = [
+        ("agent", agent.channel.clone()),
+        ("downstream", lab.peer(&lab.mint("/nested").await).await),
+        ("local", lab.local().await),
+    ];
+    let local = lab.local().await;
+    let mut texts: Vec<String> = [
+        "",
+        "x",
+        "1",
+        "-1",
+        "example.org",
+        "Example.org",
+        "b.test",
+        "é\u{0}\n",
+        "/a//b",
+        "/../a",
+        "%41",
+        "sha256",
+    ]
+    .map(str::to_owned)
+    .into();
+    texts.extend(
+        [
+            "spiffe://example.org/workload",
+            "spiffe://b.test",
+            "https://b.test/bundle",
+            "ES256",
+        ]
+        .map(str::to_owned),
+    );
+    texts.extend([
+        "a".repeat(3000),
+        made[0].id.clone(),
+        made[1].id.clone(),
+        victim.id.path.clone(),
+    ]);
+    let bytes = vec![
+        Vec::new(),
+        vec![0xff; 40],
+        csr_of(&new_key()),
+        Foreign::new("b.test").root().asn1,
+        expired_p521().asn1,
+        credence_crypto::Signer::public_key(&new_key())
+            .spki_der()
+            .to_vec(),
+    ];
+    let mut values = Values {
+        rng: StdRng::seed_from_u64(4),
+        texts,
+        bytes,
+    };
+    // Those who throw agents out come last.
+    let mut unary: Vec<String> = methods()
+        .into_iter()
+        .filter(|path| {
+            let method = described(path);
+            !method.is_client_streaming() && !method.is_server_streaming()
+        })
+        .collect();
+    unary.sort_by_key(|path| {
+        let class = channels.iter().position(|(class, _)| allowed(class, path));
+        (
+            ["BanAgent", "DeleteAgent", "PurgeAgents"]
+                .iter()
+                .any(|last| path.ends_with(last)),
+            class,
+        )
+    });
+    let (mut faults, mut calls, mut refusals, mut before) = (Vec::new(), 0, 0, state(&local).await);
+    for path in &unary {
+        let Some((_, channel)) = channels.iter().find(|(class, _)| allowed(class, path)) else {
+            continue;
+        };
+        let method = described(path);
+        let reads = ["Get", "List", "Count"]
+            .iter()
+            .any(|verb| method.name().starts_with(verb));
+        for _ in 0..CASES {
+            let request = values.message(&method.input(), 0);
+            let answer = soon(exchange(channel.clone(), path, request.encode_to_vec())).await;
+            let after = state(&local).await;
+            let (found, refused) = match answer {
+                Err(status) => (vec![(status.code() as i32, status.message().to_owned())], true),
+                Ok(answer) => {
+                    let answer = DynamicMessage::decode(method.output(), answer).unwrap();
+                    let found = statuses(&answer);
+                    let refused = !found.is_empty() && found.iter().all(|(code, _)| *code != 0);
+                    (found, refused)
+                }
+            };
+            calls += 1;
+            refusals += usize::from(refused);
+            for (code, text) in found.iter().filter(|(code, text)| fault(*code, text)) {
+                faults.push(format!("{path}: {code} {text}\n    {request:?}"));
+            }
+            if (refused || reads) && after != before {
+                faults.push(format!("{path} changed something: {found:?}\n    {request:?}"));
+            }
+            before = after;
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "{} faults\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+    // Neither all pass nor all fail at the first check.
+    assert!(
+        calls > 1000 && (calls / 10..calls * 9 / 10).contains(&refusals),
+        "{refusals} of {calls} refused"
+    );
+}
+
+async fn exchange(channel: Channel, path: &str, request: Vec<u8>) -> Result<Bytes, Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let path: PathAndQuery = path.parse().unwrap();
+    Ok(client.unary(Request::new(request), path, Raw).await?.into_inner())
+}
+
+/// Messages as the bytes they are.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = buffer.remaining();
+        Ok(Some(buffer.copy_to_bytes(length)))
+    }
+}
