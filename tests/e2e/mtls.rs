@@ -59,12 +59,25 @@ fn roots(context: &X509Context, svid: &X509Svid) -> RootCertStore {
     roots
 }
 
+/// What one side of a call works with.
+pub(crate) type Held = (Arc<X509Context>, Arc<X509Svid>);
+
+/// What `source` holds right now.
+fn held(source: &X509Source) -> Held {
+    (
+        source.x509_context().expect("context"),
+        source.svid().expect("an SVID"),
+    )
+}
+
 /// One call of `client` to `server`, each with what it holds right now; returns both certificates.
 pub(crate) async fn call(server: &X509Source, client: &X509Source, listener: &TcpListener) -> [Vec<u8>; 2] {
-    let (context, svid) = (
-        server.x509_context().expect("context"),
-        server.svid().expect("an SVID"),
-    );
+    call_with(held(server), held(client), listener).await
+}
+
+/// One call of `client` to `server`; returns both certificates.
+pub(crate) async fn call_with(server: Held, client: Held, listener: &TcpListener) -> [Vec<u8>; 2] {
+    let (context, svid) = server;
     let verifier = WebPkiClientVerifier::builder(roots(&context, &svid).into())
         .build()
         .expect("a verifier");
@@ -84,10 +97,7 @@ pub(crate) async fn call(server: &X509Source, client: &X509Source, listener: &Tc
         stream.write_all(&question).await.expect("write the answer");
         stream.shutdown().await.expect("close");
     };
-    let (context, svid) = (
-        client.x509_context().expect("context"),
-        client.svid().expect("an SVID"),
-    );
+    let (context, svid) = client;
     let calling = ClientConfig::builder()
         .with_root_certificates(roots(&context, &svid))
         .with_client_auth_cert(chain(&svid), key(&svid))

@@ -21,7 +21,8 @@ use crate::{credence, passed};
 
 const PAIRS: usize = 20;
 /// Our agent's node and that of SPIRE's.
-const NODES: [&str; 2] = ["ours", "spires"];
+const NODES: [&str; 2] = ["ours", SPIRES];
+const SPIRES: &str = "spires";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is replaced.

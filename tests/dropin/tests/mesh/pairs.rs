@@ -11,14 +11,14 @@ use credence_crypto::hex;
 use credence_crypto::x509::Certificate;
 use credence_dropin::Site;
 use credence_test_support::wait_until;
-use spiffe::{SpiffeId, WorkloadApiClient, X509Source};
+use spiffe::{SpiffeId, WorkloadApiClient, X509Source, X509Svid};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Kind, NODES, PAIRS, PATIENCE};
-use crate::mtls::{self, source};
+use super::{Kind, NODES, PAIRS, PATIENCE, SPIRES};
+use crate::mtls::{Held, call_with, source};
 
 const AUDIENCE: &str = "mesh";
 /// Between two calls of a pair: so many of them leave the machine to the programs under test.
@@ -36,6 +36,11 @@ struct Workload {
     id: SpiffeId,
     x509: X509Source,
     api: WorkloadApiClient,
+    /// The SVID of its last call.
+    last: Mutex<Option<Arc<X509Svid>>>,
+    /// SPIRE's agent takes tainted SVIDs away before it has others, and what it sends meanwhile may lack this identity.
+    /// Our agent never does.
+    may_lack: bool,
 }
 
 impl Workload {
@@ -48,7 +53,22 @@ impl Workload {
                 .await
                 .expect("connect to the agent"),
             id: SpiffeId::new(&id).expect("a SPIFFE ID"),
+            last: Mutex::default(),
+            may_lack: node == SPIRES,
         }
+    }
+
+    /// The bundle and the SVID as they are now. A workload that is sent no SVID goes on with the one that it has.
+    fn held(&self) -> Held {
+        let context = self.x509.x509_context().expect("a context");
+        let mut last = self.last.lock().expect("no call failed");
+        let svid = match (self.x509.svid(), &*last) {
+            (Ok(svid), _) => svid,
+            (Err(_), Some(svid)) if self.may_lack => Arc::clone(svid),
+            (Err(error), _) => panic!("{} has no X.509-SVID: {error}", self.id),
+        };
+        *last = Some(Arc::clone(&svid));
+        (context, svid)
     }
 
     /// How many authorities its agent gave it.
@@ -79,7 +99,7 @@ struct Pair {
 
 impl Pair {
     async fn call(&self) {
-        let leaves = mtls::call(&self.serving.x509, &self.calling.x509, &self.listener).await;
+        let leaves = call_with(self.serving.held(), self.calling.held(), &self.listener).await;
         let id = &self.calling.id;
         let fetched = self.calling.api.fetch_jwt_svid([AUDIENCE], Some(id)).await;
         let token = fetched.unwrap_or_else(|error| panic!("{id} gets no JWT-SVID: {error}"));
