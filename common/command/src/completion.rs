@@ -17,9 +17,19 @@ pub fn script(mut command: Command, program: &str, shell: &str) -> Result<String
             )));
         }
     };
-    command.set_bin_name(program);
+    // The script for bash finds no command of a program with a hyphen in its name; so only its last lines get one.
+    let plain = match shell {
+        Shell::Bash => program.replace('-', "_"),
+        _ => program.to_owned(),
+    };
+    command.set_bin_name(&plain);
     command.build();
     let mut script = Vec::new();
     shell.try_generate(&command, &mut script)?;
-    String::from_utf8(script).map_err(|error| CommandError::chain(&error))
+    let script = String::from_utf8(script).map_err(|error| CommandError::chain(&error))?;
+    let (own, wanted) = (
+        format!(" -o default {plain}\n"),
+        format!(" -o default {program}\n"),
+    );
+    Ok(script.replace(&own, &wanted))
 }
