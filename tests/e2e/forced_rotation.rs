@@ -217,7 +217,7 @@ fn an_x509_authority_is_replaced_by_hand() {
     });
     server.wait_for_line("X.509 authority revoked successfully", 1);
     let left = authorities(&lab, "x509_authorities");
-    assert_eq!(left, [after.clone()]);
+    assert_eq!(left.as_slice(), std::slice::from_ref(after));
     let bundle = folder.path().join("bundle.0.pem");
     wait_until("the workload's bundle has one authority", PATIENCE, || {
         let pem = fetch().then(|| fs::read_to_string(&bundle).expect("the bundle"))?;

@@ -1,6 +1,9 @@
 //! The built binary, run as its users run it: processes, sockets, files, and clients that we did not write.
 #![expect(
     clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
     clippy::disallowed_methods,
     reason = "a failed expectation is a failed test, and real processes run on real time"
 )]

@@ -78,7 +78,8 @@ impl Scene {
     /// Runs a command that must succeed and returns the ID at `pointer` of its JSON.
     fn id(&self, kind: Kind, words: &str, pointer: &str) -> String {
         let output = self.command(kind, &format!("{words} -output json"));
-        let printed: Value = serde_json::from_slice(&output.stdout).expect(&said(&output));
+        let printed: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
         let id = printed.pointer(pointer).and_then(Value::as_str);
         id.unwrap_or_else(|| panic!("no {pointer} in {printed}"))
             .to_owned()

@@ -370,8 +370,9 @@ async fn agents(admin: &Channel) {
             .agents
             .iter()
             .map(|agent| agent.id.clone())
-            .collect::<Vec<_>>(),
-        [id.clone()]
+            .collect::<Vec<_>>()
+            .as_slice(),
+        std::slice::from_ref(&id)
     );
     client
         .ban_agent(agent_pb::BanAgentRequest { id: id.clone() })

@@ -83,7 +83,8 @@ fn more(entry: &types::Entry) -> Vec<String> {
         (attributes.jwt_svid_include_jti, "jti"),
     ]
     .into_iter()
-    .filter_map(|(said, word)| said.then(|| word.to_owned()))
+    .filter(|(said, _)| *said)
+    .map(|(_, word)| word.to_owned())
     .collect();
     for (seconds, name) in [(entry.x509_svid_ttl, "X509"), (entry.jwt_svid_ttl, "JWT")] {
         if seconds != 0 {
