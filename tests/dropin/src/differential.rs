@@ -1,9 +1,9 @@
 //! The differential suite: one table of steps, executed on SPIRE's programs and on ours at the same time, and the
 //! transcripts compared.
 //!
-//! A file of `steps/` is the table ([`steps`] has its grammar). Each step is a call, a command line or a configuration
+//! A file of `steps/` is the table (`steps` has its grammar). Each step is a call, a command line or a configuration
 //! file; its transcript is JSON in which identifiers, times, keys and certificates have been replaced by what may be
-//! compared ([`normal`]). A difference that the file doesn't list fails; so does a listed one that no longer occurs, and
+//! compared (`normal`). A difference that the file doesn't list fails; so does a listed one that no longer occurs, and
 //! one whose reason isn't a line of `docs/differences-from-spire.md`.
 //!
 //! Invariant: both sides get the same bytes, but for values that a side itself gave before.

@@ -68,7 +68,7 @@ pub fn spire(name: &str) -> Option<Programs> {
     let Some(folder) = env::var_os("SPIRE_BIN_DIR").filter(|value| !value.is_empty()) else {
         counterparts::record(
             &format!("spire ({name})"),
-            "SKIPPED: SPIRE_BIN_DIR doesn't name the folder of SPIRE's programs",
+            "SKIPPED: SPIRE is not installed: SPIRE_BIN_DIR doesn't name the folder of its programs",
         );
         return None;
     };
