@@ -1,6 +1,6 @@
 //! JWT-SVIDs: signed by hand with a key parsed once, verified strictly (JWT-SVID; RFC 7515, 7519).
 //!
-//! Owns the profile: its claims and checks; the token itself is [`crate::jws`]'s. Never decides who gets one. Invariant: `aud`
+//! Owns the profile: its claims and checks; the token itself is `jws`'s. Never decides who gets one. Invariant: `aud`
 //! is demanded whatever the verifier expects. Tokens are secrets: they appear in no `Debug` and no error.
 
 mod sign;

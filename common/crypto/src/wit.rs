@@ -1,6 +1,6 @@
 //! WIT-SVIDs: tokens that are bound to a key of their holder (WIT-SVID, a profile of the WIMSE Workload Identity Token).
 //!
-//! Owns the profile: its claims and checks; the token itself is [`crate::jws`]'s. Invariant: a verified token alone proves
+//! Owns the profile: its claims and checks; the token itself is `jws`'s. Invariant: a verified token alone proves
 //! nothing. [`verify`] answers an [`Unproven`], from which only a fresh proof by the holder's key makes a [`WitSvid`].
 
 mod proof;
