@@ -5,6 +5,7 @@
 //! algorithm is one of nine and fits the key; keys come from the bundle of the subject's trust domain and from nowhere
 //! else.
 
+mod error;
 mod sign;
 
 use std::time::Duration;
@@ -15,9 +16,9 @@ use credence_identity::{JwtAuthority, SpiffeId, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::json;
-use crate::jwt::JwtError;
 use crate::keys::{Hash, PublicKey, SignatureAlgorithm, SignatureForm, VerifyError};
 
+pub use error::JwtError;
 pub use sign::{JwtSignError, Profile, SignedToken, TokenKey};
 
 /// How far the clocks of issuer and verifier may be apart, for `exp`, `nbf` and `iat` (as go-spiffe and SPIRE have it).

@@ -9,6 +9,7 @@ mod call;
 mod calls;
 mod help;
 mod memory;
+mod metric;
 mod otlp;
 mod packets;
 mod process;
@@ -17,7 +18,9 @@ mod propagation;
 mod recorder;
 mod selection;
 mod series;
+mod sinks;
 mod start;
+mod subject;
 mod summary;
 
 use std::fmt;
@@ -33,7 +36,8 @@ pub use calls::{CountCalls, CountedBody, Counting, RpcCall, RpcCalls, rate_limit
 pub use otlp::OtlpError;
 pub use prometheus::{Identity, PrometheusError};
 pub use propagation::Traced;
-pub use start::{Subject, TelemetryError};
+pub use start::TelemetryError;
+pub use subject::Subject;
 
 use recorder::Recorder;
 

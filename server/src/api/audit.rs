@@ -8,13 +8,12 @@ mod fields;
 mod unary;
 
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::Bytes;
 use credence_identity::Timestamp;
 use credence_proto::spire::api::types;
-use credence_runtime::audit::{AuditEvent, AuditFields, AuditLog};
+use credence_runtime::audit::{AuditEvent, AuditLog};
 use http::Response;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -29,22 +28,6 @@ use fields::Fields;
 
 /// SPIRE's words for every event.
 const MESSAGE: &str = "API accessed";
-
-/// What the service of a stream finds out about its call, for the event at its end.
-#[derive(Debug, Default)]
-pub(crate) struct Notes(Mutex<AuditFields>);
-
-impl Notes {
-    /// Adds a field by SPIRE's name; never a secret.
-    pub(crate) fn add(&self, name: &str, value: impl Into<serde_json::Value>) {
-        let mut fields = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fields.insert(name.to_owned(), value.into());
-    }
-
-    fn taken(&self) -> AuditFields {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// One call on its way to its event.
 #[derive(Debug)]

@@ -1,13 +1,13 @@
 //! What a handler knows about the call it answers, beside the message.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use credence_identity::SpiffeId;
+use credence_runtime::audit::AuditFields;
 use credence_runtime::grpc::RequestId;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::audit::Notes;
 use super::authz::Method;
 use super::caller::Caller;
 use super::program::Program;
@@ -32,6 +32,23 @@ pub(crate) struct Call {
     pub(crate) request_id: RequestId,
     /// What is to be said of it in the audit log, where there is one.
     pub(crate) notes: Option<Arc<Notes>>,
+}
+
+/// What the service of a stream finds out about its call, for the event at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Notes(Mutex<AuditFields>);
+
+impl Notes {
+    /// Adds a field by SPIRE's name; never a secret.
+    pub(crate) fn add(&self, name: &str, value: impl Into<serde_json::Value>) {
+        let mut fields = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fields.insert(name.to_owned(), value.into());
+    }
+
+    /// All that was added, once.
+    pub(crate) fn taken(&self) -> AuditFields {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Call {

@@ -8,6 +8,7 @@ use credence_crypto::x509::X509SvidKey;
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::{Clock, StepWatch};
+use credence_runtime::grpc::RequestId;
 use credence_runtime::log::LogHandle;
 use credence_runtime::telemetry::rate_limit_key;
 use tokio::sync::watch;
@@ -16,9 +17,10 @@ use tonic::{Code, Status};
 
 use super::authz::policy::Policy;
 use super::call::Call;
+use super::caller::Caller;
 use super::limits::{Bucket, LimitError, Limits};
 use super::presence::Presence;
-use super::refusals::Refusals;
+use super::refusals::{Owner, Refusal, Refusals};
 use super::status::fault;
 use crate::attestor::Attestors;
 use crate::ca::Authority;
@@ -82,6 +84,22 @@ impl Context {
             Code::ResourceExhausted
         });
         outcome
+    }
+
+    /// Keeps the refusal of a call, and gives its status the call's number.
+    pub(crate) fn refused(&self, call: &Call, status: Status) -> Status {
+        self.keep(call.request_id, call.caller(), &call.method.path(), &status);
+        call.request_id.mark(status)
+    }
+
+    /// Keeps a refusal under this number.
+    pub(super) fn keep(&self, id: RequestId, caller: &Caller, path: &str, status: &Status) {
+        // The caller has gone away.
+        if matches!(status.code(), Code::Ok | Code::Cancelled) {
+            return;
+        }
+        let refusal = Refusal::new(self.clock.now(), caller, path, status);
+        self.refusals.put(id, Owner::of(caller), refusal);
     }
 
     /// The status of a call whose transaction was refused, or couldn't be committed. The cause stays in the log.

@@ -5,14 +5,12 @@
 
 use credence_identity::{SpiffeId, Timestamp};
 use credence_proto::spire::api::types::{PermissionDeniedDetails, permission_denied_details::Reason};
-use credence_runtime::grpc::{RequestId, status};
+use credence_runtime::grpc::status;
 use credence_runtime::refusals;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::call::Call;
 use super::caller::Caller;
-use super::context::Context;
 use super::status::DETAILS;
 
 /// Bytes kept of a text that a caller may have had a part in.
@@ -43,33 +41,26 @@ pub(crate) struct Refusal {
     pub(crate) reason: Option<Reason>,
 }
 
-impl Context {
-    /// Keeps the refusal of a call, and gives its status the call's number.
-    pub(crate) fn refused(&self, call: &Call, status: Status) -> Status {
-        self.keep(call.request_id, call.caller(), &call.method.path(), &status);
-        call.request_id.mark(status)
-    }
-
-    /// Keeps a refusal under this number.
-    pub(super) fn keep(&self, id: RequestId, caller: &Caller, path: &str, status: &Status) {
-        // The caller has gone away.
-        if matches!(status.code(), Code::Ok | Code::Cancelled) {
-            return;
+impl Owner {
+    pub(crate) fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Local { uid, .. } => Self::Uid(*uid),
+            Caller::Peer { id, .. } => Self::Id(id.clone()),
+            Caller::Anonymous { .. } => Self::Anonymous,
         }
-        let owner = match caller {
-            Caller::Local { uid, .. } => Owner::Uid(*uid),
-            Caller::Peer { id, .. } => Owner::Id(id.clone()),
-            Caller::Anonymous { .. } => Owner::Anonymous,
-        };
-        let refusal = Refusal {
-            at: self.clock.now(),
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(at: Timestamp, caller: &Caller, path: &str, status: &Status) -> Self {
+        Self {
+            at,
             caller: caller.clone(),
             path: cut(path),
             code: status.code(),
             message: cut(status.message()),
             reason: reason(status),
-        };
-        self.refusals.put(id, owner, refusal);
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::Shared;
+use super::metric::Kind;
 use super::propagation::caller_context;
-use super::recorder::{Family, Kind};
+use super::recorder::Family;
 
 /// The word that is added to a key for how long the calls took.
 pub(super) const ELAPSED: &str = "elapsed_time";

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::recorder::Kind;
+use super::metric::Kind;
 use crate::clock::Clock;
 use crate::supervisor::Supervisor;
 

@@ -18,7 +18,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-use super::start::Subject;
+use super::subject::Subject;
 use crate::config::OtlpConfig;
 use crate::log::{Level, LogSink};
 use crate::supervisor::Supervisor;

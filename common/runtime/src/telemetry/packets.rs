@@ -11,8 +11,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::recorder::Kind;
-use super::series::Texts;
+use super::metric::{Kind, Texts};
 use crate::supervisor::Supervisor;
 
 /// Lines that may wait.

@@ -7,7 +7,8 @@ mod listen;
 use std::fmt::Write as _;
 
 use super::help::help;
-use super::recorder::{Kind, Recorder};
+use super::metric::Kind;
+use super::recorder::Recorder;
 use super::series::{Reading, Series};
 use super::summary::QUANTILES;
 

@@ -9,31 +9,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use super::Labels;
-use super::memory::Memory;
-use super::packets::Packets;
+use super::metric::Kind;
 use super::selection::{Select, sanitized};
-use super::series::{Series, Texts};
+use super::series::Series;
+use super::sinks::Sinks;
 
 /// Combinations of labels of one metric: more are a mistake, or somebody's attempt to fill the memory.
 const MOST_SERIES: usize = 2_000;
-
-/// What is done with the values of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// They are added.
-    Counter,
-    /// The last one counts.
-    Gauge,
-    /// Their quantiles are shown.
-    Sample,
-}
-
-/// The ways out beside Prometheus, which comes and reads.
-#[derive(Default)]
-pub(super) struct Sinks {
-    pub(super) packets: Vec<Packets>,
-    pub(super) memory: Option<Arc<Memory>>,
-}
 
 /// The table of metrics.
 pub(super) struct Recorder {
@@ -68,17 +50,6 @@ enum Instrument {
     Counter(Counter<u64>),
     Gauge(Gauge<f64>),
     Histogram(Histogram<f64>),
-}
-
-impl Sinks {
-    pub(super) fn record(&self, kind: Kind, texts: &Texts, value: f64) {
-        for packets in &self.packets {
-            packets.send(kind, texts, value);
-        }
-        if let Some(memory) = &self.memory {
-            memory.record(kind, &texts.flat, value);
-        }
-    }
 }
 
 impl Recorder {

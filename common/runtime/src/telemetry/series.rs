@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
 
-use super::recorder::{Kind, Sinks};
+use super::metric::{Kind, Texts};
+use super::sinks::Sinks;
 use super::summary::{Shown, Summary};
 
 /// One metric with one set of labels.
@@ -32,16 +33,6 @@ pub(super) enum Reading {
     Count(u64),
     Level(f64),
     Sample(Shown),
-}
-
-/// The name in the forms of the ways out.
-pub(super) struct Texts {
-    /// The labels' values are further words.
-    pub(super) flat: String,
-    /// The words alone.
-    pub(super) bare: String,
-    /// `|#name:value,…`
-    pub(super) tags: String,
 }
 
 impl Series {
@@ -101,27 +92,6 @@ impl Series {
 
     pub(super) fn attributes(&self) -> &[KeyValue] {
         &self.attributes
-    }
-}
-
-impl Texts {
-    /// As go-metrics writes them: neither colons nor spaces.
-    fn of(name: &str, labels: &[(String, String)]) -> Self {
-        let bare = name.replace([':', ' '], "_");
-        let mut flat = bare.clone();
-        let mut tags = String::new();
-        for (name, value) in labels {
-            let (name, value) = (name.replace([':', ' '], "_"), value.replace([':', ' '], "_"));
-            flat.push('.');
-            flat.push_str(&value);
-            tags.push_str(if tags.is_empty() { "|#" } else { "," });
-            tags.push_str(&name);
-            if !value.is_empty() {
-                tags.push(':');
-                tags.push_str(&value);
-            }
-        }
-        Self { flat, bare, tags }
     }
 }
 

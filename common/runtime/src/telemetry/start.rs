@@ -3,34 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use credence_identity::TrustDomain;
 use tokio::sync::watch;
 
 use super::memory::Memory;
 use super::otlp::{Otlp, OtlpError};
 use super::packets::{Dialect, Packets};
 use super::prometheus::{self, PrometheusError};
-use super::recorder::{Recorder, Sinks};
+use super::recorder::Recorder;
 use super::selection::{Select, sanitized};
+use super::sinks::Sinks;
+use super::subject::Subject;
 use super::{Shared, Telemetry, process};
 use crate::clock::Clock;
 use crate::config::TelemetryConfig;
 use crate::log::LogHandle;
 use crate::supervisor::Supervisor;
-use crate::tls::KeyExchange;
-
-/// Whom the measurements are about.
-#[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// First word of each metric, if the configuration names no other: `spire_server` or `spire_agent`.
-    pub service: &'static str,
-    /// Its version.
-    pub version: &'a str,
-    /// Its trust domain.
-    pub trust_domain: &'a TrustDomain,
-    /// How it agrees on keys with readers of the page for Prometheus.
-    pub key_exchange: KeyExchange,
-}
 
 /// Why nothing can be measured as configured.
 #[derive(Debug, thiserror::Error)]

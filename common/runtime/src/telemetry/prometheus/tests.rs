@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Selection;
-use crate::telemetry::recorder::Sinks;
 use crate::telemetry::selection::Select;
+use crate::telemetry::sinks::Sinks;
 
 fn recorder(selection: &Selection) -> Recorder {
     let common = vec![("host".to_owned(), "node-1".to_owned())];
