@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use credence_command::running::{LevelFlag, ShownCertificate, print_chain, show_logger};
-use credence_command::{CommandError, Console, GoDuration, address::connect, date, json, output::Output};
+use credence_command::{CommandError, Console, GoDuration, address::connect, date, output::Output};
 use credence_identity::Timestamp;
 use credence_proto::spire::agent::debug::v1::{GetInfoRequest, GetInfoResponse, debug_client::DebugClient};
 use credence_proto::spire::api::agent::logger::v1::{
@@ -83,8 +83,8 @@ impl Debug {
         let Self::Getinfo(GetInfo { admin }) = self;
         let mut client = DebugClient::new(admin.channel().await?);
         let info = client.get_info(GetInfoRequest {}).await?.into_inner();
-        if admin.output.format.is_data() {
-            return admin.output.format.print(console.out, &[json::message(&info)?]);
+        if admin.output.print_data(console, &info)? {
+            return Ok(());
         }
         print_info(console, &info)
     }

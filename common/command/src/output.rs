@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use prost::{Message, Name};
 use serde_json::Value;
 use serde_saphyr::{SerializerOptions, ser_options};
 
@@ -82,6 +83,23 @@ pub struct Output {
     /// Form of the result: pretty, json or yaml
     #[arg(id = "output", long = "output", value_name = "FORMAT", value_parser = Format::parse, default_value = "pretty")]
     pub format: Format,
+}
+
+impl Output {
+    /// Prints an answer of the API if it is wanted as data; false if people are to read it, which is left to the caller.
+    ///
+    /// # Errors
+    /// What can't be written.
+    pub fn print_data<M: Message + Name>(
+        self,
+        console: &mut Console<'_>,
+        answer: &M,
+    ) -> Result<bool, CommandError> {
+        if self.format.is_data() {
+            self.format.print(console.out, &[json::message(answer)?])?;
+        }
+        Ok(self.format.is_data())
+    }
 }
 
 /// `1 agent`, `2 agents`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use credence_command::running::{ShownCertificate, print_chain};
-use credence_command::{CommandError, Console, GoDuration, json, output::Output};
+use credence_command::{CommandError, Console, GoDuration, output::Output};
 use credence_proto::spire::api::server::debug::v1::{GetInfoRequest, debug_client::DebugClient};
 use tonic::transport::Channel;
 
@@ -27,8 +27,8 @@ impl RemoteCommand for GetInfo {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let mut client = DebugClient::new(channel);
         let info = client.get_info(GetInfoRequest {}).await?.into_inner();
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(&info)?]);
+        if self.output.print_data(console, &info)? {
+            return Ok(());
         }
         let out = &mut *console.out;
         let uptime = Duration::from_secs(u64::try_from(info.uptime).unwrap_or_default());

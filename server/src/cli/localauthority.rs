@@ -7,7 +7,9 @@ use credence_command::{CommandError, Console, json, output::Output};
 use credence_proto::spire::api::server::localauthority::v1 as pb;
 use credence_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use prost::{Message, Name};
+use serde_json::Value;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use super::{Remote, SOCKET, request::date};
 use guard::{WireStep, refuse_too_early, warn_if_early};
@@ -148,7 +150,10 @@ impl KindCommand for Show {
             Kind::X509 => {
                 let request = pb::GetX509AuthorityStateRequest {};
                 let answer = client.get_x509_authority_state(request).await;
-                let shown = answer.map_err(could_not("get X.509 authorities"))?.into_inner();
+                let shown = answer.map_err(|status| {
+                    CommandError::from(status).context("could not get X.509 authorities")
+                })?;
+                let shown = shown.into_inner();
                 (json::message(&shown)?, [shown.active, shown.prepared, shown.old])
             }
             Kind::Jwt => {
@@ -179,156 +184,144 @@ impl KindCommand for Show {
 
 impl KindCommand for Prepare {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
-        let mut client = LocalAuthorityClient::new(channel);
-        let done = Done {
-            kind,
-            title: "Prepared",
-            name: "prepared",
-            output: self.output,
-        };
-        match kind {
-            Kind::X509 => {
-                let answer = client
-                    .prepare_x509_authority(pb::PrepareX509AuthorityRequest {})
-                    .await;
-                let answer = answer.map_err(could_not("prepare X.509 authority"))?.into_inner();
-                done.print(&answer, answer.prepared_authority.as_ref(), console)
-            }
-            Kind::Jwt => {
-                let answer = client
-                    .prepare_jwt_authority(pb::PrepareJwtAuthorityRequest {})
-                    .await;
-                let answer = answer.map_err(could_not("prepare JWT authority"))?.into_inner();
-                done.print(&answer, answer.prepared_authority.as_ref(), console)
-            }
-        }
+        Change::Prepare.make(kind, channel, self.output, console).await
     }
 }
 
 impl KindCommand for Activate {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
-        let authority_id = required(&self.authority_id)?;
-        warn_if_early(kind, &authority_id, &channel, console).await?;
-        let mut client = LocalAuthorityClient::new(channel);
-        let done = Done {
-            kind,
-            title: "Activated",
-            name: "activated",
-            output: self.output,
-        };
-        match kind {
-            Kind::X509 => {
-                let request = pb::ActivateX509AuthorityRequest { authority_id };
-                let answer = client.activate_x509_authority(request).await;
-                let answer = answer
-                    .map_err(could_not("activate X.509 authority"))?
-                    .into_inner();
-                done.print(&answer, answer.activated_authority.as_ref(), console)
-            }
-            Kind::Jwt => {
-                let request = pb::ActivateJwtAuthorityRequest { authority_id };
-                let answer = client.activate_jwt_authority(request).await;
-                let answer = answer.map_err(could_not("activate JWT authority"))?.into_inner();
-                done.print(&answer, answer.activated_authority.as_ref(), console)
-            }
-        }
+        let id = required(&self.authority_id)?;
+        warn_if_early(kind, &id, &channel, console).await?;
+        Change::Activate(id)
+            .make(kind, channel, self.output, console)
+            .await
     }
 }
 
 impl KindCommand for Taint {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
-        let authority_id = required(&self.authority_id)?;
+        let id = required(&self.authority_id)?;
         if !self.force {
-            refuse_too_early(kind, WireStep::Taint, &authority_id, &channel, console).await?;
+            refuse_too_early(kind, WireStep::Taint, &id, &channel, console).await?;
         }
-        let mut client = LocalAuthorityClient::new(channel);
-        let done = Done {
-            kind,
-            title: "Tainted",
-            name: "tainted",
-            output: self.output,
-        };
-        match kind {
-            Kind::X509 => {
-                let answer = client
-                    .taint_x509_authority(pb::TaintX509AuthorityRequest { authority_id })
-                    .await;
-                let answer = answer.map_err(could_not("taint X.509 authority"))?.into_inner();
-                done.print(&answer, answer.tainted_authority.as_ref(), console)
-            }
-            Kind::Jwt => {
-                let answer = client
-                    .taint_jwt_authority(pb::TaintJwtAuthorityRequest { authority_id })
-                    .await;
-                let answer = answer.map_err(could_not("taint JWT authority"))?.into_inner();
-                done.print(&answer, answer.tainted_authority.as_ref(), console)
-            }
-        }
+        Change::Taint(id).make(kind, channel, self.output, console).await
     }
 }
 
 impl KindCommand for Revoke {
     async fn run(&self, kind: Kind, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
-        let authority_id = required(&self.authority_id)?;
+        let id = required(&self.authority_id)?;
         if !self.force {
-            refuse_too_early(kind, WireStep::Revoke, &authority_id, &channel, console).await?;
+            refuse_too_early(kind, WireStep::Revoke, &id, &channel, console).await?;
         }
-        let mut client = LocalAuthorityClient::new(channel);
-        let done = Done {
-            kind,
-            title: "Revoked",
-            name: "revoked",
-            output: self.output,
-        };
-        match kind {
-            Kind::X509 => {
-                let answer = client
-                    .revoke_x509_authority(pb::RevokeX509AuthorityRequest { authority_id })
-                    .await;
-                let answer = answer.map_err(could_not("revoke X.509 authority"))?.into_inner();
-                done.print(&answer, answer.revoked_authority.as_ref(), console)
-            }
-            Kind::Jwt => {
-                let answer = client
-                    .revoke_jwt_authority(pb::RevokeJwtAuthorityRequest { authority_id })
-                    .await;
-                let answer = answer.map_err(could_not("revoke JWT authority"))?.into_inner();
-                done.print(&answer, answer.revoked_authority.as_ref(), console)
-            }
-        }
+        Change::Revoke(id).make(kind, channel, self.output, console).await
     }
 }
 
-/// A step that was taken.
-struct Done {
-    kind: Kind,
-    title: &'static str,
-    name: &'static str,
-    output: Output,
+/// A step that changes something, with the ID of the authority.
+enum Change {
+    Prepare,
+    Activate(String),
+    Taint(String),
+    Revoke(String),
 }
 
-impl Done {
-    fn print<M: Message + Name>(
-        &self,
-        answer: &M,
-        state: Option<&pb::AuthorityState>,
+impl Change {
+    /// What is done, what was done, and that as a title.
+    const fn words(&self) -> [&'static str; 3] {
+        match self {
+            Self::Prepare => ["prepare", "prepared", "Prepared"],
+            Self::Activate(_) => ["activate", "activated", "Activated"],
+            Self::Taint(_) => ["taint", "tainted", "Tainted"],
+            Self::Revoke(_) => ["revoke", "revoked", "Revoked"],
+        }
+    }
+
+    async fn make(
+        self,
+        kind: Kind,
+        channel: Channel,
+        output: Output,
         console: &mut Console<'_>,
     ) -> Result<(), CommandError> {
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(answer)?]);
+        let ([verb, name, title], noun) = (self.words(), kind.noun());
+        let (value, state) = self
+            .call(kind, &mut LocalAuthorityClient::new(channel))
+            .await
+            .map_err(|error| error.context(format_args!("could not {verb} {noun} authority")))?;
+        if output.format.is_data() {
+            return output.format.print(console.out, &[value]);
         }
-        let Self {
-            kind, title, name, ..
-        } = self;
-        let noun = kind.noun();
         writeln!(console.out, "{title} {noun} authority:")?;
-        let missing = || {
-            CommandError::new(format!(
-                "internal error: expected to have {name} {noun} authority information"
-            ))
-        };
-        print(*kind, state.ok_or_else(missing)?, console)
+        let missing = || format!("internal error: expected to have {name} {noun} authority information");
+        print(kind, &state.ok_or_else(|| CommandError::new(missing()))?, console)
     }
+
+    async fn call(
+        self,
+        kind: Kind,
+        client: &mut LocalAuthorityClient<Channel>,
+    ) -> Result<(Value, Option<pb::AuthorityState>), CommandError> {
+        match (kind, self) {
+            (Kind::X509, Self::Prepare) => {
+                let request = pb::PrepareX509AuthorityRequest {};
+                told(client.prepare_x509_authority(request).await, |it| {
+                    it.prepared_authority
+                })
+            }
+            (Kind::X509, Self::Activate(authority_id)) => {
+                let request = pb::ActivateX509AuthorityRequest { authority_id };
+                told(client.activate_x509_authority(request).await, |it| {
+                    it.activated_authority
+                })
+            }
+            (Kind::X509, Self::Taint(authority_id)) => {
+                let request = pb::TaintX509AuthorityRequest { authority_id };
+                told(client.taint_x509_authority(request).await, |it| {
+                    it.tainted_authority
+                })
+            }
+            (Kind::X509, Self::Revoke(authority_id)) => {
+                let request = pb::RevokeX509AuthorityRequest { authority_id };
+                told(client.revoke_x509_authority(request).await, |it| {
+                    it.revoked_authority
+                })
+            }
+            (Kind::Jwt, Self::Prepare) => {
+                let request = pb::PrepareJwtAuthorityRequest {};
+                told(client.prepare_jwt_authority(request).await, |it| {
+                    it.prepared_authority
+                })
+            }
+            (Kind::Jwt, Self::Activate(authority_id)) => {
+                let request = pb::ActivateJwtAuthorityRequest { authority_id };
+                told(client.activate_jwt_authority(request).await, |it| {
+                    it.activated_authority
+                })
+            }
+            (Kind::Jwt, Self::Taint(authority_id)) => {
+                let request = pb::TaintJwtAuthorityRequest { authority_id };
+                told(client.taint_jwt_authority(request).await, |it| {
+                    it.tainted_authority
+                })
+            }
+            (Kind::Jwt, Self::Revoke(authority_id)) => {
+                let request = pb::RevokeJwtAuthorityRequest { authority_id };
+                told(client.revoke_jwt_authority(request).await, |it| {
+                    it.revoked_authority
+                })
+            }
+        }
+    }
+}
+
+/// An answer for scripts, and what it says of the authority.
+fn told<M: Message + Name>(
+    answer: Result<Response<M>, Status>,
+    state: impl FnOnce(M) -> Option<pb::AuthorityState>,
+) -> Result<(Value, Option<pb::AuthorityState>), CommandError> {
+    let answer = answer?.into_inner();
+    Ok((json::message(&answer)?, state(answer)))
 }
 
 fn print(kind: Kind, state: &pb::AuthorityState, console: &mut Console<'_>) -> Result<(), CommandError> {
@@ -348,8 +341,4 @@ fn required(authority_id: &str) -> Result<String, CommandError> {
         return Err(CommandError::new("an authority ID is required"));
     }
     Ok(authority_id.to_owned())
-}
-
-fn could_not(what: &'static str) -> impl FnOnce(tonic::Status) -> CommandError {
-    move |status| CommandError::from(status).context(format_args!("could not {what}"))
 }

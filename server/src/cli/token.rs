@@ -1,7 +1,7 @@
 //! `token`: join tokens.
 
 use clap::{Args, Subcommand};
-use credence_command::{CommandError, Console, json, output::Output};
+use credence_command::{CommandError, Console, output::Output};
 use credence_proto::spire::api::server::agent::v1::{CreateJoinTokenRequest, agent_client::AgentClient};
 use tonic::transport::Channel;
 
@@ -45,8 +45,8 @@ impl RemoteCommand for Generate {
             .create_join_token(request)
             .await?
             .into_inner();
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(&token)?]);
+        if self.output.print_data(console, &token)? {
+            return Ok(());
         }
         writeln!(console.out, "Token: {}", token.value)?;
         if self.spiffe_id.is_empty() {

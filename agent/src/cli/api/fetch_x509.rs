@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use credence_command::{CommandError, Console, GoDuration, json, output::Output};
+use credence_command::{CommandError, Console, GoDuration, output::Output};
 use credence_proto::spiffe_workload::{X509svidRequest, X509svidResponse};
 use credence_runtime::clock::{Clock, SystemClock};
 use tokio::time::Instant;
@@ -35,11 +35,8 @@ impl FetchX509 {
         let start = Instant::now();
         let response = self.connection.in_time(fetch(&mut client)).await?;
         let took = GoDuration::from(start.elapsed());
-        if self.output.format.is_data() {
-            return self
-                .output
-                .format
-                .print(console.out, &[json::message(&response)?]);
+        if self.output.print_data(console, &response)? {
+            return Ok(());
         }
         let received = Received::parse(&response)?;
         received.verify(SystemClock.now())?;

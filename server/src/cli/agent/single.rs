@@ -47,12 +47,8 @@ impl RemoteCommand for Show {
             output_mask: None,
         };
         let agent = AgentClient::new(channel).get_agent(request).await?.into_inner();
-        if self.target.output.format.is_data() {
-            return self
-                .target
-                .output
-                .format
-                .print(console.out, &[json::message(&agent)?]);
+        if self.target.output.print_data(console, &agent)? {
+            return Ok(());
         }
         writeln!(console.out, "Found an attested agent given its SPIFFE ID\n")?;
         list::print(console.out, &agent)?;

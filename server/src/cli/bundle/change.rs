@@ -1,7 +1,7 @@
 //! `bundle set` and `bundle delete`.
 
 use clap::Args;
-use credence_command::{CommandError, Console, json, output::Output};
+use credence_command::{CommandError, Console, output::Output};
 use credence_proto::spire::api::server::bundle::v1::{
     BatchDeleteFederatedBundleRequest, BatchSetFederatedBundleRequest,
     batch_delete_federated_bundle_request::Mode, bundle_client::BundleClient,
@@ -60,11 +60,8 @@ impl RemoteCommand for Set {
             .await
             .map_err(|status| CommandError::from(status).context(WHAT))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self
-                .output
-                .format
-                .print(console.out, &[json::message(&response)?]);
+        if self.output.print_data(console, &response)? {
+            return Ok(());
         }
         for result in &response.results {
             if let Some((_, message)) = failure(result.status.as_ref()) {
@@ -113,11 +110,8 @@ impl RemoteCommand for Delete {
             .await
             .map_err(|status| CommandError::from(status).context(WHAT))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self
-                .output
-                .format
-                .print(console.out, &[json::message(&response)?]);
+        if self.output.print_data(console, &response)? {
+            return Ok(());
         }
         for result in &response.results {
             if let Some((_, message)) = failure(result.status.as_ref()) {

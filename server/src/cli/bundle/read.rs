@@ -28,8 +28,8 @@ impl RemoteCommand for Count {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let mut client = BundleClient::new(channel);
         let counted = client.count_bundles(CountBundlesRequest {}).await?.into_inner();
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(&counted)?]);
+        if self.output.print_data(console, &counted)? {
+            return Ok(());
         }
         let count = usize::try_from(counted.count).unwrap_or(0);
         writeln!(console.out, "{count} {}", plural(count, "bundle", "bundles"))?;
@@ -95,8 +95,8 @@ impl RemoteCommand for List {
         }
         let request = ListFederatedBundlesRequest::default();
         let listed = client.list_federated_bundles(request).await?.into_inner();
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(&listed)?]);
+        if self.output.print_data(console, &listed)? {
+            return Ok(());
         }
         if let Some(width) = console.terminal
             && form == Form::Pem

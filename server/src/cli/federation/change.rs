@@ -1,7 +1,7 @@
 //! `federation create`, `federation update`, `federation delete`.
 
 use clap::Args;
-use credence_command::{CommandError, Console, json, output::Output};
+use credence_command::{CommandError, Console, output::Output};
 use credence_proto::spire::api::{
     server::trustdomain::v1::{
         BatchCreateFederationRelationshipRequest, BatchDeleteFederationRelationshipRequest,
@@ -121,11 +121,8 @@ impl RemoteCommand for Create {
             .await
             .map_err(|status| CommandError::from(status).context("request failed"))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self
-                .output
-                .format
-                .print(console.out, &[json::message(&response)?]);
+        if self.output.print_data(console, &response)? {
+            return Ok(());
         }
         let results = response.results.into_iter();
         let results = results.map(|result| (result.status, result.federation_relationship));
@@ -153,11 +150,8 @@ impl RemoteCommand for Update {
             .await
             .map_err(|status| CommandError::from(status).context("request failed"))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self
-                .output
-                .format
-                .print(console.out, &[json::message(&response)?]);
+        if self.output.print_data(console, &response)? {
+            return Ok(());
         }
         let results = response.results.into_iter();
         let results = results.map(|result| (result.status, result.federation_relationship));
@@ -227,11 +221,8 @@ impl RemoteCommand for Delete {
             .await
             .map_err(|status| CommandError::from(status).context(WHAT))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self
-                .output
-                .format
-                .print(console.out, &[json::message(&response)?]);
+        if self.output.print_data(console, &response)? {
+            return Ok(());
         }
         for result in &response.results {
             if let Some((_, message)) = failure(result.status.as_ref()) {

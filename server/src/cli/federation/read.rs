@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use credence_command::{
-    CommandError, Console, json,
+    CommandError, Console,
     output::{Output, plural},
     table,
 };
@@ -33,8 +33,8 @@ impl RemoteCommand for List {
             .await
             .map_err(|status| CommandError::from(status).context("error listing federation relationship"))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(&listed)?]);
+        if self.output.print_data(console, &listed)? {
+            return Ok(());
         }
         let count = listed.federation_relationships.len();
         if let Some(width) = console.terminal
@@ -98,8 +98,8 @@ impl RemoteCommand for Show {
             .await
             .map_err(|status| CommandError::from(status).context("error showing federation relationship"))?
             .into_inner();
-        if self.output.format.is_data() {
-            return self.output.format.print(console.out, &[json::message(&held)?]);
+        if self.output.print_data(console, &held)? {
+            return Ok(());
         }
         writeln!(
             console.out,
