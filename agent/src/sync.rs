@@ -34,7 +34,7 @@ pub(crate) use server::{AttestError, CallError, Refusal, Server};
 
 use connection::Connector;
 use first::{Beginning, First};
-use issuing::Issuing;
+use issuing::{Issuing, Signing};
 use keeper::{Custody, Keeper};
 use synchroniser::Synchroniser;
 use tokens::ServerTokenIssuer;
@@ -148,6 +148,7 @@ pub async fn start(
     cache.measure_by(&telemetry);
     let (stepped, in_step) = watch::channel(0);
     let (synced_at, last_sync) = watch::channel(None);
+    let (signing, signed) = watch::channel(Signing::default());
 
     let keeper = Keeper {
         server: server.clone(),
@@ -170,6 +171,7 @@ pub async fn start(
         key_type: plan.key_type,
         steps: steps.subscribe(),
         in_step: in_step.clone(),
+        signing,
         journal: plan.journal.clone(),
     };
     supervisor.spawn("x509-svids", issuing.run());
@@ -181,6 +183,7 @@ pub async fn start(
         state: plan.state,
         bundle: bundles,
         in_step: stepped,
+        signing: signed,
         last_sync: synced_at,
         clock,
         interval: plan.interval,

@@ -40,7 +40,18 @@ pub(crate) struct Issuing {
     pub(crate) steps: watch::Receiver<u64>,
     /// Counts successful synchronisations: the server is there.
     pub(crate) in_step: watch::Receiver<u64>,
+    pub(crate) signing: watch::Sender<Signing>,
     pub(crate) journal: Journal,
+}
+
+/// How the signing stands, for whoever tells the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// All that arrived is in the cache.
+    #[default]
+    Done,
+    /// A batch was asked for.
+    UnderWay,
 }
 
 /// An entry whose SVID the server refused or spoiled: left out for a while, so that it doesn't hold up others.
@@ -132,6 +143,7 @@ impl Issuing {
             .iter()
             .map(|request| (request.entry.id.clone(), request.csr.clone()))
             .collect();
+        self.signing.send_replace(Signing::UnderWay);
         let answers = self.server.new_x509_svids(csrs).await?;
         let mut arrived = Vec::with_capacity(requests.len());
         for (request, answer) in requests.into_iter().zip(answers) {
@@ -149,6 +161,7 @@ impl Issuing {
             }
         }
         self.cache.put_x509_svids(arrived);
+        self.signing.send_replace(Signing::Done);
         Ok(())
     }
 

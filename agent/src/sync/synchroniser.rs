@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Code;
 
 use super::comparison::Comparison;
+use super::issuing::Signing;
 use super::server::{CallError, PushEvent, PushStream, Server, WANT_AT_MOST};
 use crate::cache::{Cache, CacheUpdate};
 use crate::explain::Journal;
@@ -47,6 +48,8 @@ pub(crate) struct Synchroniser {
     pub(crate) bundle: watch::Sender<Arc<Bundle>>,
     /// Counts the times that the cache was brought in step.
     pub(crate) in_step: watch::Sender<u64>,
+    /// Whether SVIDs are on their way.
+    pub(crate) signing: watch::Receiver<Signing>,
     /// When the server last said that it is.
     pub(crate) last_sync: watch::Sender<Option<Timestamp>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -169,11 +172,21 @@ impl Synchroniser {
             Err(error) => return PushEnd::Failed(error),
         };
         let mut progress = Progress::default();
+        let mut signing = self.signing.clone();
+        // What arrived before this stream wasn't said on it.
+        signing.mark_changed();
         loop {
             let event = tokio::select! {
                 biased;
                 // The old SVID is about to be superseded, which would end the stream.
                 Ok(()) = svid.changed() => return PushEnd::Renew,
+                Ok(()) = signing.changed() => {
+                    let done = *signing.borrow_and_update() == Signing::Done;
+                    if done {
+                        stream.taken(true).await;
+                    }
+                    continue;
+                }
                 event = stream.next() => event,
             };
             let stepped = match event {
@@ -231,7 +244,11 @@ impl Synchroniser {
                     update.removed_bundles = self.federated_without(&update);
                 }
                 let answers = !update.entries.is_empty() || update == CacheUpdate::default();
+                let has_bundles = !update.bundles.is_empty();
                 self.apply(update).await;
+                if has_bundles {
+                    stream.taken(false).await;
+                }
                 if answers && progress.unanswered > 0 {
                     progress.unanswered -= 1;
                     progress.want(stream).await?;

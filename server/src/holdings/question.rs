@@ -11,7 +11,7 @@ use credence_crypto::hex;
 use credence_crypto::x509::Certificate;
 use credence_identity::{Bundle, Entry, SpiffeId, Timestamp};
 
-use super::{Agent, Holdings};
+use super::{Agent, Holdings, Issued};
 use crate::ca::{AuthorityKind, Settings};
 use crate::registry::Registry;
 use crate::store::Node;
@@ -131,7 +131,7 @@ impl Holdings {
             Step::Taint => &question.active,
             Step::Revoke => return self.revocation(question, node, agent, entries, settings, bundles, now),
         };
-        let held = agent.and_then(|agent| agent.bundle.as_ref());
+        let held = agent.and_then(|agent| agent.bundles.held(now));
         let flag = held.and_then(|held| bundles.flag(held, question.kind, wanted));
         flag.is_none().then_some(Reason::LacksAuthority)
     }
@@ -147,7 +147,7 @@ impl Holdings {
         bundles: &mut Bundles,
         now: Timestamp,
     ) -> Option<Reason> {
-        let held = agent.and_then(|agent| agent.bundle.as_ref());
+        let held = agent.and_then(|agent| agent.bundles.held(now));
         if held.and_then(|held| bundles.flag(held, question.kind, &question.id)) != Some(true) {
             return Some(Reason::LacksTaint);
         }
@@ -174,13 +174,18 @@ impl Holdings {
             None => may_last(settings.agent_ttl, node.not_after),
         }
         let (mut count, mut until) = (0, now);
+        let is_under = |issued: &&Issued| *issued.authority == *authority && issued.not_after > now;
+        let in_use = agent.map(|agent| agent.in_use(now)).unwrap_or_default();
         for entry in entries {
-            match agent.and_then(|agent| agent.svids.get(&entry.id)) {
-                Some(issued) if *issued.authority == *authority && issued.not_after > now => {
+            let last = agent.and_then(|agent| agent.svids.get(&entry.id));
+            let before = in_use.get(&entry.id).map(Vec::as_slice).unwrap_or_default();
+            let known = last.into_iter().chain(before.iter().copied().flatten());
+            match known.filter(is_under).map(|issued| issued.not_after).max() {
+                Some(end) => {
                     count += 1;
-                    until = until.max(issued.not_after);
+                    until = until.max(end);
                 }
-                Some(_) => {}
+                None if last.is_some() && before.iter().all(Option::is_some) => {}
                 None => {
                     let ttl = match entry.x509_svid_ttl {
                         0 => settings.x509_svid_ttl,

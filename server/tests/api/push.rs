@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use credence_crypto::sha256;
 use credence_proto::credence::sync::v1 as pb;
-use credence_proto::credence::sync::v1::subscribe_request::{Hold, Step, Want};
+use credence_proto::credence::sync::v1::subscribe_request::{Hold, Step, Taken, Want};
 use credence_proto::credence::sync::v1::subscribe_response::{Delta, Event, Revisions};
 use credence_proto::credence::sync::v1::sync_client::SyncClient;
 use credence_proto::spire::api::server::agent::v1 as agent_pb;
@@ -17,9 +17,11 @@ use tonic::{Code, Status, Streaming};
 
 use crate::harness::{Agent, Lab, NOW, csr_of, entry, new_key, reason, refused, selector, soon, wire_id};
 
-struct Subscription {
+pub(crate) struct Subscription {
     requests: mpsc::Sender<pb::SubscribeRequest>,
     events: Streaming<pb::SubscribeResponse>,
+    /// Of the last event.
+    pub(crate) revision: u64,
 }
 
 fn request(step: Step) -> pb::SubscribeRequest {
@@ -27,7 +29,7 @@ fn request(step: Step) -> pb::SubscribeRequest {
 }
 
 impl Subscription {
-    async fn open(agent: &Agent, digest: &[u8]) -> Self {
+    pub(crate) async fn open(agent: &Agent, digest: &[u8]) -> Self {
         let (requests, receiver) = mpsc::channel(4);
         requests
             .send(request(Step::Hold(Hold {
@@ -41,31 +43,33 @@ impl Subscription {
             .await
             .unwrap()
             .into_inner();
-        Self { requests, events }
+        Self {
+            requests,
+            events,
+            revision: 0,
+        }
     }
 
     async fn next(&mut self) -> Result<Event, Status> {
         loop {
-            match soon(self.events.message())
-                .await?
-                .expect("the stream goes on")
-                .event
-                .unwrap()
-            {
+            let message = soon(self.events.message()).await?;
+            let message = message.expect("the stream goes on");
+            self.revision = message.revision;
+            match message.event.unwrap() {
                 Event::Heartbeat(_) => {}
                 event => return Ok(event),
             }
         }
     }
 
-    async fn delta(&mut self) -> Delta {
+    pub(crate) async fn delta(&mut self) -> Delta {
         match self.next().await.unwrap() {
             Event::Delta(delta) => delta,
             other => panic!("no delta: {other:?}"),
         }
     }
 
-    async fn revisions(&mut self) -> Revisions {
+    pub(crate) async fn revisions(&mut self) -> Revisions {
         match self.next().await.unwrap() {
             Event::Revisions(revisions) => revisions,
             other => panic!("no revisions: {other:?}"),
@@ -84,6 +88,13 @@ impl Subscription {
             .await
             .unwrap();
         self.delta().await
+    }
+
+    /// Says what was taken over, and waits until the server has read it.
+    pub(crate) async fn taken(&mut self, revision: u64, svids: bool) {
+        let taken = request(Step::Taken(Taken { revision, svids }));
+        self.requests.send(taken).await.unwrap();
+        self.want(Vec::new()).await;
     }
 
     async fn ended(&mut self) -> Reason {
@@ -327,7 +338,7 @@ async fn the_first_message_must_be_hold_and_the_rest_want() {
     refused(
         subscription.next().await,
         Code::InvalidArgument,
-        "a message after the first must be want",
+        "a message after the first must be want or taken",
     );
 }
 

@@ -9,15 +9,36 @@ use credence_proto::spire::api::server::agent::v1 as agent_pb;
 use credence_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use credence_proto::spire::api::server::bundle::v1::GetBundleRequest;
 use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
+use credence_proto::spire::api::server::entry::v1::GetAuthorizedEntriesRequest;
+use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1 as svid_pb;
 use credence_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 
 use crate::harness::{Agent, Lab, NOW, csr_of, entry, new_key, wire_id};
+use crate::push::Subscription;
 
-/// What the agent is told by the server, as by poll.
-async fn fetch_bundle(agent: &Agent) {
+/// From when an agent has something until it counts that its workloads have it too.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// A round of polling, as SPIRE's agents and ours do it: the entries, then the bundle.
+async fn poll(agent: &Agent) {
+    let mut client = EntryClient::new(agent.channel.clone());
+    let request = GetAuthorizedEntriesRequest::default();
+    client.get_authorized_entries(request).await.unwrap();
     let mut client = BundleClient::new(agent.channel.clone());
     client.get_bundle(GetBundleRequest::default()).await.unwrap();
+}
+
+/// The agent has taken over what it was given, and its workloads have it.
+async fn settle(lab: &Lab, agent: &Agent) {
+    poll(agent).await;
+    lab.clock.step_forward(SETTLES);
+}
+
+/// What the agent is told by poll, taken over.
+async fn fetch_bundle(lab: &Lab, agent: &Agent) {
+    poll(agent).await;
+    settle(lab, agent).await;
 }
 
 async fn sign_x509(agent: &Agent, entry_id: &str) {
@@ -93,7 +114,7 @@ async fn an_x509_authority_is_revoked_once_nothing_of_an_agents_is_under_it() {
     let created = lab.create(vec![entry(&agent.id, "/w")]).await;
     let entry_id = created[0].id.clone();
     sign_x509(&agent, &entry_id).await;
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
 
     let run = async |step: &str, id: &str| {
         let line = format!("localauthority x509 {step} -authorityID {id}");
@@ -116,12 +137,12 @@ async fn an_x509_authority_is_revoked_once_nothing_of_an_agents_is_under_it() {
     let name = format!("spiffe://example.org{}", agent.id.path);
     let start = format!("Error: it is too early to taint X.509 authority {old}; wait, or use -force:");
     assert_eq!(err, format!("{start}\n  {name}: {LACKS}\n"));
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
     run("taint", &old).await.ok();
 
     let reasons = async || obstacles(&lab, Kind::X509, Step::Revoke, &old).await;
     assert_eq!(reasons().await, [UNAWARE]);
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
     let own = reasons().await;
     assert!(own.len() == 1 && own[0].starts_with("its own SVID"), "{own:?}");
     let agent = renewed(&lab, &agent).await;
@@ -133,6 +154,7 @@ async fn an_x509_authority_is_revoked_once_nothing_of_an_agents_is_under_it() {
         "{err}"
     );
     sign_x509(&agent, &entry_id).await;
+    settle(&lab, &agent).await;
     assert_eq!(reasons().await, [""; 0]);
     run("revoke", &old).await.ok();
 }
@@ -151,7 +173,7 @@ async fn a_jwt_authority_is_revoked_once_agents_have_dropped_its_tokens() {
     lab.command("localauthority jwt prepare").await.ok();
     let old = authority(&lab, "jwt", "active").await;
     let new = authority(&lab, "jwt", "prepared").await;
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
     lab.command(&format!("localauthority jwt activate -authorityID {new}"))
         .await
         .ok();
@@ -159,7 +181,7 @@ async fn a_jwt_authority_is_revoked_once_agents_have_dropped_its_tokens() {
         .await
         .ok();
     assert_eq!(obstacles(&lab, Kind::Jwt, Step::Revoke, &old).await, [UNAWARE]);
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
     let revoked = lab
         .command(&format!("localauthority jwt revoke -authorityID {old}"))
         .await;
@@ -221,7 +243,7 @@ async fn after_a_restart_nothing_counts_as_done_until_it_must_have_ended() {
     lab.command("localauthority x509 prepare").await.ok();
     let old = authority(&lab, "x509", "active").await;
     let new = authority(&lab, "x509", "prepared").await;
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
     for (step, id) in [("activate", &new), ("taint", &old)] {
         let line = format!("localauthority x509 {step} -authorityID {id}");
         assert_eq!(lab.command(&line).await.status, 0);
@@ -230,15 +252,16 @@ async fn after_a_restart_nothing_counts_as_done_until_it_must_have_ended() {
     lab.supervisor.wait().await.unwrap();
 
     let lab = start().await;
+    let started = NOW;
     let reasons = async || obstacles(&lab, Kind::X509, Step::Revoke, &old).await;
     assert_eq!(reasons().await, [UNAWARE]);
     let agent = Agent {
         channel: lab.peer(&agent.svid).await,
         ..agent
     };
-    fetch_bundle(&agent).await;
+    fetch_bundle(&lab, &agent).await;
     let unknown = reasons().await;
-    let end = NOW + Duration::from_secs(3600);
+    let end = started + Duration::from_secs(3600);
     assert_eq!(
         unknown,
         [format!(
@@ -249,5 +272,86 @@ async fn after_a_restart_nothing_counts_as_done_until_it_must_have_ended() {
     let agent = renewed(&lab, &agent).await;
     assert_eq!(reasons().await, unknown);
     sign_x509(&agent, &created[0].id).await;
+    assert_eq!(reasons().await, unknown, "it may not have it yet");
+    settle(&lab, &agent).await;
+    assert_eq!(reasons().await, [""; 0]);
+}
+
+/// A revocation at the first yes lost calls behind an agent that had been sent the taint and was still at work on it.
+#[tokio::test]
+async fn what_an_agent_was_given_counts_from_its_next_call_and_not_before_its_workloads_can_have_it() {
+    let lab = Lab::start().await;
+    let agent = lab.agent().await;
+    let created = lab.create(vec![entry(&agent.id, "/w")]).await;
+    sign_x509(&agent, &created[0].id).await;
+    settle(&lab, &agent).await;
+    for kind in ["x509", "jwt"] {
+        lab.command(&format!("localauthority {kind} prepare")).await.ok();
+    }
+    let (old, new) = (
+        authority(&lab, "x509", "active").await,
+        authority(&lab, "x509", "prepared").await,
+    );
+    let reasons = async |step, id: &str| obstacles(&lab, Kind::X509, step, id).await;
+    // Given, then being worked on, then known to be there, then with the workloads.
+    poll(&agent).await;
+    assert_eq!(reasons(Step::Activate, &new).await, [LACKS]);
+    lab.clock.step_forward(60 * SETTLES);
+    assert_eq!(reasons(Step::Activate, &new).await, [LACKS]);
+    poll(&agent).await;
+    assert_eq!(reasons(Step::Activate, &new).await, [LACKS]);
+    lab.clock.step_forward(SETTLES);
+    assert_eq!(reasons(Step::Activate, &new).await, [""; 0]);
+
+    for (step, id) in [("activate", &new), ("taint", &old)] {
+        let line = format!("localauthority x509 {step} -authorityID {id}");
+        assert_eq!(lab.command(&line).await.status, 0);
+    }
+    fetch_bundle(&lab, &agent).await;
+    let agent = renewed(&lab, &agent).await;
+    settle(&lab, &agent).await;
+    sign_x509(&agent, &created[0].id).await;
+    let held = reasons(Step::Revoke, &old).await;
+    assert!(held.len() == 1 && held[0].starts_with("1 SVIDs"), "{held:?}");
+    lab.clock.step_forward(60 * SETTLES);
+    assert_eq!(
+        reasons(Step::Revoke, &old).await,
+        held,
+        "it may not have the new one"
+    );
+    settle(&lab, &agent).await;
+    assert_eq!(reasons(Step::Revoke, &old).await, [""; 0]);
+}
+
+/// Our agents say by their stream what they have taken over; what they haven't may be lost with the stream.
+#[tokio::test]
+async fn on_a_stream_what_was_given_counts_from_the_agents_word() {
+    let lab = Lab::start().await;
+    let agent = lab.agent().await;
+    lab.create(vec![entry(&agent.id, "/w")]).await;
+    let mut stream = Subscription::open(&agent, &[]).await;
+    stream.delta().await;
+    let opened = stream.revision;
+    stream.revisions().await;
+    stream.taken(opened, false).await;
+    lab.command("localauthority jwt prepare").await.ok();
+    let new = authority(&lab, "jwt", "prepared").await;
+    let reasons = async || {
+        lab.clock.step_forward(SETTLES);
+        obstacles(&lab, Kind::Jwt, Step::Activate, &new).await
+    };
+    assert_eq!(stream.delta().await.bundles.len(), 1);
+    assert!(stream.revision > opened);
+    assert_eq!(reasons().await, [LACKS]);
+    stream.taken(opened, true).await;
+    assert_eq!(reasons().await, [LACKS], "that was the bundle before");
+    drop(stream);
+
+    let mut stream = Subscription::open(&agent, &[]).await;
+    stream.delta().await;
+    let again = stream.revision;
+    stream.revisions().await;
+    assert_eq!(reasons().await, [LACKS], "this one may be lost as well");
+    stream.taken(again, false).await;
     assert_eq!(reasons().await, [""; 0]);
 }

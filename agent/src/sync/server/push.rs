@@ -47,6 +47,8 @@ pub(crate) struct PushStream {
     svid: Arc<X509SvidKey>,
     requests: mpsc::Sender<SubscribeRequest>,
     events: Streaming<SubscribeResponse>,
+    /// Of the last event.
+    revision: u64,
 }
 
 impl PushStream {
@@ -74,6 +76,7 @@ impl PushStream {
             svid,
             requests,
             events,
+            revision: 0,
         })
     }
 
@@ -86,6 +89,7 @@ impl PushStream {
             .map_err(|_| CallError::timeout(ACTION))?;
         let answer =
             answer.map_err(|status| self.server.report(&self.svid, CallError::status(ACTION, &status)))?;
+        self.revision = answer.as_ref().map_or(self.revision, |answer| answer.revision);
         Ok(answer.map(|answer| match answer.event {
             Some(subscribe_response::Event::Unchanged(_)) => PushEvent::Unchanged,
             Some(subscribe_response::Event::Revisions(page)) => versions(page),
@@ -103,6 +107,16 @@ impl PushStream {
             subscribe_request::Step::Want(subscribe_request::Want { ids }),
         )
         .await
+    }
+
+    /// Says that what came by the events so far is taken over, and whether all SVIDs are that were asked for.
+    /// A server that doesn't hear it goes on counting on what was before; the end of the stream is told by its events.
+    pub(crate) async fn taken(&self, svids: bool) {
+        let taken = subscribe_request::Taken {
+            revision: self.revision,
+            svids,
+        };
+        drop(send(&self.requests, subscribe_request::Step::Taken(taken)).await);
     }
 }
 

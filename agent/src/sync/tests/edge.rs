@@ -231,6 +231,7 @@ async fn a_server_without_push_is_polled_and_asked_again_after_a_while() {
         interval: Duration::from_secs(5),
         whole_sets: false,
         version: "1.2.3",
+        signing: watch::channel(Signing::default()).1,
         journal: Journal::new(parts.clock.clone()),
     };
     parts.supervisor.spawn("synchroniser", synchroniser.run());
@@ -257,6 +258,7 @@ async fn batches_shrink_until_the_server_takes_them_and_one_refused_holds_up_no_
         key_type: KeyType::EcP256,
         steps: watch::channel(0).1,
         in_step: watch::channel(0).1,
+        signing: watch::channel(Signing::default()).0,
         journal: Journal::new(parts.clock.clone()),
     };
     let entries = (0..300).map(|n| Arc::new(entry(&format!("e{n:03}")))).collect();

@@ -64,6 +64,7 @@ impl Poller {
             interval: Duration::from_secs(5),
             whole_sets: false,
             version: "poller",
+            signing: watch::channel(Signing::default()).1,
             journal: Journal::new(lab.clock.clone()),
         };
         Self {

@@ -184,6 +184,7 @@ impl Year {
             key_type: KeyType::EcP256,
             steps: steps.subscribe(),
             in_step,
+            signing: watch::channel(Signing::default()).0,
             journal: Journal::new(clock.clone()),
         };
         supervisor.spawn("x509-svids", issuing.run());
@@ -199,6 +200,7 @@ impl Year {
             interval: POLL,
             whole_sets: false,
             version: "1.2.3-test",
+            signing: watch::channel(Signing::default()).1,
             journal: Journal::new(clock.clone()),
         };
         let published = Arc::new(Published::default());

@@ -199,6 +199,7 @@ async fn a_taint_that_comes_by_poll_has_the_same_effect() {
         interval: Duration::from_secs(5),
         whole_sets: false,
         version: "1.2.3",
+        signing: watch::channel(Signing::default()).1,
         journal: Journal::new(clock.clone()),
     };
     let issuing = Issuing {
@@ -207,6 +208,7 @@ async fn a_taint_that_comes_by_poll_has_the_same_effect() {
         key_type: KeyType::EcP256,
         steps: StepWatch::never().subscribe(),
         in_step,
+        signing: watch::channel(Signing::default()).0,
         journal: Journal::new(clock.clone()),
     };
     supervisor.spawn("synchroniser", synchroniser.run());

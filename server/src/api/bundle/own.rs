@@ -15,6 +15,7 @@ use crate::api::context::Context;
 use crate::api::convert::bundle as convert;
 use crate::api::limits::Bucket;
 use crate::api::status::{fault, invalid};
+use crate::holdings::Way;
 use crate::store::Change;
 
 pub(super) fn get(
@@ -30,7 +31,7 @@ pub(super) fn get(
         && mask.x509_authorities
         && mask.jwt_authorities
     {
-        context.holdings.bundle_given(id, *not_after, &bundle);
+        context.holdings.bundle_given(id, *not_after, &bundle, Way::Poll);
     }
     Ok(convert::to_proto(&bundle, mask))
 }

@@ -12,10 +12,9 @@ pub(super) fn get(
     agent: &SpiffeId,
     request: &pb::GetAuthorizedEntriesRequest,
 ) -> pb::GetAuthorizedEntriesResponse {
-    let entries = context
-        .registry
-        .read()
-        .authorized_entries(agent, context.clock.now());
+    let now = context.clock.now();
+    context.holdings.polled(agent, now);
+    let entries = context.registry.read().authorized_entries(agent, now);
     let mask = request.output_mask.as_ref().unwrap_or(&convert::ALL);
     pb::GetAuthorizedEntriesResponse {
         entries: entries

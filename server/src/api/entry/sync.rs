@@ -37,10 +37,9 @@ pub(super) async fn answer(
             "specifying IDs on initial request is not supported",
         ));
     }
-    let mut entries = context
-        .registry
-        .read()
-        .authorized_entries(agent, context.clock.now());
+    let now = context.clock.now();
+    context.holdings.polled(agent, now);
+    let mut entries = context.registry.read().authorized_entries(agent, now);
     if entries.len() <= PAGE {
         let entries = entries
             .iter()

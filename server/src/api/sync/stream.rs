@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use credence_identity::{Bundle, Entry, EntryId, SpiffeId, Timestamp, TrustDomain};
 use credence_proto::credence::sync::v1 as pb;
-use credence_proto::credence::sync::v1::subscribe_request::{Step, Want};
+use credence_proto::credence::sync::v1::subscribe_request::{Step, Taken, Want};
 use credence_proto::credence::sync::v1::subscribe_response::{Delta, Event, Heartbeat, Revisions, Unchanged};
 use credence_proto::spire::api::server::entry::v1::EntryRevision;
 use credence_runtime::clock::sleep_until;
@@ -26,6 +26,7 @@ use crate::api::convert::entry::PAGE;
 use crate::api::convert::{bundle, entry};
 use crate::api::gate::{mend, refuse};
 use crate::api::presence;
+use crate::holdings::Way;
 use crate::registry::Subscription;
 
 /// How often a stream shows that it lives.
@@ -112,6 +113,7 @@ impl Subscriber {
             work: VecDeque::new(),
             _presence: context.presence.subscribed(id, &context.clock),
         };
+        context.holdings.stream_opened(id);
         let view = subscriber.view();
         let Difference { bundles, .. } = subscriber.sent.advance(&view);
         subscriber.queue_bundles(&bundles, &[]);
@@ -146,7 +148,12 @@ impl Subscriber {
                 Wake::Heartbeat => self.work.push_back(Work::Event(Event::Heartbeat(Heartbeat {}))),
                 Wake::Request(Some(request)) => match request.step {
                     Some(Step::Want(want)) => self.answer(&want)?,
-                    _ => return Err(Status::invalid_argument("a message after the first must be want")),
+                    Some(Step::Taken(taken)) => self.taken(&taken),
+                    _ => {
+                        return Err(Status::invalid_argument(
+                            "a message after the first must be want or taken",
+                        ));
+                    }
                 },
             }
         }
@@ -246,13 +253,21 @@ impl Subscriber {
         Ok(())
     }
 
+    fn taken(&self, taken: &Taken) {
+        let (holdings, now) = (&self.context.holdings, self.context.clock.now());
+        holdings.told(&self.agent, taken.revision, now);
+        if taken.svids {
+            holdings.svids_taken(&self.agent, now);
+        }
+    }
+
     fn next_event(&mut self) -> Option<Event> {
         let (event, rest) = match self.work.pop_front()? {
             Work::Event(event) => (event, None),
             Work::Bundles(delta, own) => {
                 if let Some(own) = own {
                     let holdings = &self.context.holdings;
-                    holdings.bundle_given(&self.agent, self.not_after, &own);
+                    holdings.bundle_given(&self.agent, self.not_after, &own, Way::Push(self.revision));
                 }
                 (Event::Delta(delta), None)
             }
