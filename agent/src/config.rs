@@ -29,7 +29,7 @@ use crate::api::workload::WorkloadOptions;
 use crate::app::AdminPlan;
 use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
-pub use bootstrap::{BundleFormat, BundleSource};
+pub use bootstrap::{BundleFormat, BundleSource, Rebootstrap, RebootstrapMode};
 pub use plugins::{KeyManagerConfig, NodeAttestorConfig};
 
 /// Something that doesn't keep the agent from starting.
@@ -56,6 +56,8 @@ pub struct AgentConfig {
     pub log: LogOptions,
     /// By what the very first contact is trusted.
     pub bootstrap: BundleSource,
+    /// What becomes of a server of unknown authority.
+    pub rebootstrap: Rebootstrap,
     /// How the host is proved.
     pub node_attestor: NodeAttestorConfig,
     /// Where the agent's own keys live.
@@ -208,7 +210,7 @@ fn read_agent(
     let data_dir = safe_path(agent, "data_dir", ".");
     let audit = audit_sink(agent);
     let log = log_options(agent);
-    let bootstrap = bootstrap::read(agent);
+    let (bootstrap, rebootstrap) = bootstrap::read(agent);
     let join_token = plugins::join_token(agent);
     let experimental = experimental::read(agent);
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
@@ -233,6 +235,7 @@ fn read_agent(
         admin: sockets.admin,
         log,
         bootstrap: bootstrap?,
+        rebootstrap,
         node_attestor: plugins.node_attestor(agent, join_token)?,
         key_manager: plugins.key_manager?,
         unix: plugins.unix,

@@ -11,12 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use credence_crypto::x509::X509Svid;
-use credence_identity::Bundle;
+use credence_identity::{Bundle, Timestamp};
 use credence_runtime::fs::{FsError, ensure_dir, write_atomic};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Go's zero time, which SPIRE writes when no bootstrap is under way.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
+/// SPIRE's numbers for what a bootstrap is.
+const USE_BOOTSTRAP: i64 = 1;
+const USE_REBOOTSTRAP: i64 = 2;
 
 /// Why the state can't be loaded or stored.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,17 @@ pub struct SavedSvid {
     pub svid: X509Svid,
     /// Whether the server lets this node attest again.
     pub reattestable: bool,
+}
+
+/// How a bootstrap goes that is under way, or the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootstrapState {
+    /// Whether the server was trusted before.
+    pub again: bool,
+    /// When it began, or when the server's authority was first found unknown; none if all is well.
+    pub began: Option<Timestamp>,
+    /// How often the source was asked for a bundle.
+    pub attempts: u32,
 }
 
 /// The agent's state file.
@@ -182,6 +198,51 @@ impl StateFile {
         self.change(|data| data.bundle = encoded)
     }
 
+    /// How bootstrapping stands. An agent with a saved bundle that doesn't say has been through its first.
+    pub fn bootstrap(&self) -> BootstrapState {
+        let data = self.data();
+        let began = OffsetDateTime::parse(&data.bootstrap_start_time, &Rfc3339).ok();
+        BootstrapState {
+            again: match data.bootstrap_use {
+                USE_BOOTSTRAP => false,
+                USE_REBOOTSTRAP => true,
+                _ => data.bundle.is_some_and(|bundle| !bundle.is_empty()),
+            },
+            began: began
+                .filter(|_| data.bootstrap_start_time != NO_TIME)
+                .map(|time| Timestamp::from_unix_seconds(time.unix_timestamp())),
+            attempts: u32::try_from(data.connection_attempts).unwrap_or(0),
+        }
+    }
+
+    /// Stores how bootstrapping stands, unless it is there already. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the old file is then still there.
+    pub fn store_bootstrap(&self, bootstrap: BootstrapState) -> Result<(), StateError> {
+        if self.data().bootstrap_use != 0 && self.bootstrap() == bootstrap {
+            return Ok(());
+        }
+        self.change(|data| data.set_bootstrap(bootstrap))
+    }
+
+    /// Forgets SVID and bundle, so that the next start bootstraps; it began at `began`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the old file is then still there.
+    pub fn begin_again(&self, began: Timestamp) -> Result<(), StateError> {
+        self.change(|data| {
+            data.svid = None;
+            data.reattestable = false;
+            data.bundle = None;
+            data.set_bootstrap(BootstrapState {
+                again: true,
+                began: Some(began),
+                attempts: 0,
+            });
+        })
+    }
+
     fn data(&self) -> Data {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -197,6 +258,18 @@ impl StateFile {
         write_atomic(&self.path, &json, 0o600)?;
         *held = data;
         Ok(())
+    }
+}
+
+impl Data {
+    fn set_bootstrap(&mut self, bootstrap: BootstrapState) {
+        self.bootstrap_use = if bootstrap.again {
+            USE_REBOOTSTRAP
+        } else {
+            USE_BOOTSTRAP
+        };
+        self.bootstrap_start_time = bootstrap.began.map_or_else(no_time, |began| began.to_string());
+        self.connection_attempts = i64::from(bootstrap.attempts);
     }
 }
 

@@ -13,6 +13,7 @@ mod keeper;
 mod server;
 mod synchroniser;
 mod tokens;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use first::FirstError;
 pub use keeper::AgentEnd;
 pub(crate) use keeper::RenewError;
 pub(crate) use server::{AttestError, CallError, Refusal, Server};
+pub use trust::NoRebootstrap;
 
 use connection::Connector;
 use first::{Beginning, First};
@@ -38,10 +40,11 @@ use issuing::{Issuing, Signing};
 use keeper::{Custody, Keeper};
 use synchroniser::Synchroniser;
 use tokens::ServerTokenIssuer;
+use trust::Trust;
 
 use crate::attestor::node::NodeAttestor;
 use crate::cache::{Cache, CacheLimits};
-use crate::config::{BundleSource, ServerAddress};
+use crate::config::{BundleSource, Rebootstrap, ServerAddress};
 use crate::explain::Journal;
 use crate::keymanager::KeyManager;
 use crate::state::StateFile;
@@ -58,6 +61,8 @@ pub struct SyncPlan {
     pub server: ServerAddress,
     /// By what the first contact is trusted.
     pub bundle: BundleSource,
+    /// What becomes of a server of unknown authority.
+    pub rebootstrap: Rebootstrap,
     /// How this host is proved.
     pub attestor: Arc<dyn NodeAttestor>,
     /// Where the agent's key lives.
@@ -98,7 +103,7 @@ pub struct Synced {
 /// Attests the node, unless a live SVID was saved, and starts the tasks that follow the server.
 ///
 /// # Errors
-/// [`FirstError`] if there is no SVID within a minute. Later, a task that can't go on shuts the supervisor down with
+/// [`FirstError`] if there is no SVID within a minute (within a day, if the agent may bootstrap again). Later, a task that can't go on shuts the supervisor down with
 /// [`AgentEnd`].
 pub async fn start(
     plan: SyncPlan,
@@ -119,19 +124,21 @@ pub async fn start(
         clock: clock.clone(),
         key_exchange: plan.key_exchange,
     };
-    let beginning = Beginning {
+    let trust = Trust {
         connector: connector.clone(),
         source: plan.bundle,
+        rebootstrap: plan.rebootstrap,
+        state: plan.state.clone(),
+        telemetry: telemetry.clone(),
+    };
+    let beginning = Beginning {
+        trust,
         attestor: plan.attestor.clone(),
         custody: custody.clone(),
         journal: plan.journal.clone(),
     };
-    let First {
-        svid,
-        reattestable,
-        bundle,
-    } = beginning.run().await?;
-
+    let first = beginning.run().await?;
+    let First { svid, bundle, .. } = &first;
     let (bundles, own_bundle) = watch::channel(bundle.clone());
     let (svids, own_svid) = watch::channel(svid.clone());
     let (refusals, refused) = mpsc::channel(REFUSALS);
@@ -139,12 +146,12 @@ pub async fn start(
         bundle: own_bundle,
         ..connector
     };
-    let server = Server::new(connector, svid, refusals)?;
+    let server = Server::new(connector, svid.clone(), refusals)?;
     let issuer = Arc::new(ServerTokenIssuer {
         server: server.clone(),
         key_type: plan.key_type,
     });
-    let cache = Cache::new(clock.clone(), bundle, plan.limits, issuer);
+    let cache = Cache::new(clock.clone(), bundle.clone(), plan.limits, issuer);
     cache.measure_by(&telemetry);
     let (stepped, in_step) = watch::channel(0);
     let (synced_at, last_sync) = watch::channel(None);
@@ -157,7 +164,7 @@ pub async fn start(
         clock: clock.clone(),
         availability_target: plan.limits.availability_target,
         svid: svids,
-        reattestable,
+        reattestable: first.reattestable,
         bundle: bundles.subscribe(),
         journal: plan.journal.clone(),
     };
@@ -180,7 +187,7 @@ pub async fn start(
         journal: plan.journal,
         svid: own_svid.clone(),
         cache: cache.clone(),
-        state: plan.state,
+        trust: first.trust,
         bundle: bundles,
         in_step: stepped,
         signing: signed,
@@ -190,7 +197,10 @@ pub async fn start(
         whole_sets: plan.whole_sets,
         version: plan.version,
     };
-    supervisor.spawn("synchronisation", synchroniser.run());
+    supervisor.spawn(
+        "synchronisation",
+        async move { synchroniser.run().await.map(drop) },
+    );
     Ok(Synced {
         cache,
         svid: own_svid,

@@ -142,6 +142,7 @@ impl Plan {
                 trust_domain: config.trust_domain,
                 server: config.server,
                 bundle: config.bootstrap,
+                rebootstrap: config.rebootstrap,
                 attestor,
                 keys: Arc::new(keys),
                 state: Arc::new(StateFile::open(&config.data_dir)?),

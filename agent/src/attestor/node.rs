@@ -51,6 +51,9 @@ pub trait NodeAttestor: Send + Sync + fmt::Debug {
     /// The name by which the server knows the method.
     fn attestation_type(&self) -> &'static str;
 
+    /// Whether a node that has attested may attest again, as far as it is for the method.
+    fn is_repeatable(&self) -> bool;
+
     /// Begins an attempt, with files read afresh.
     ///
     /// # Errors
@@ -86,6 +89,10 @@ impl NodeAttestor for JoinToken {
         "join_token"
     }
 
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
     fn begin(&self) -> Result<Box<dyn Attempt>, NodeAttestorError> {
         Ok(Box::new(self.clone()))
     }
@@ -110,6 +117,10 @@ pub struct NoJoinToken;
 impl NodeAttestor for NoJoinToken {
     fn attestation_type(&self) -> &'static str {
         "join_token"
+    }
+
+    fn is_repeatable(&self) -> bool {
+        false
     }
 
     fn begin(&self) -> Result<Box<dyn Attempt>, NodeAttestorError> {

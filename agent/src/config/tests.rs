@@ -112,7 +112,7 @@ fn all_keys_are_read() {
         r#"data_dir = "/var/a" socket_path = "/run/a/public/api.sock"
         log_level = "debug" trust_bundle_format = "spiffe" workload_x509_svid_key_type = "rsa-2048"
         x509_svid_cache_max_size = 7 jwt_svid_cache_max_size = "8" allow_unauthenticated_verifiers = true
-        allowed_foreign_jwt_claims = ["a", "b"] disable_sds_api = true rebootstrap_mode = "never"
+        allowed_foreign_jwt_claims = ["a", "b"] disable_sds_api = true rebootstrap_mode = "auto" rebootstrap_delay = "90s"
         availability_target = "48h" log_selectors = ["unix:uid"]
         sds { default_svid_name = "s" default_bundle_name = "b" default_all_bundles_name = "a" disable_spiffe_cert_validation = true }
         experimental { sync_interval = "1s" jwt_svid_cache_hit_timeout = "6s"
@@ -129,6 +129,13 @@ fn all_keys_are_read() {
         (Level::Debug, KeyType::Rsa2048)
     );
     assert_eq!((config.cache.x509_svids, config.cache.jwt_svids), (7, 8));
+    assert_eq!(
+        config.rebootstrap,
+        Rebootstrap {
+            mode: RebootstrapMode::Auto,
+            delay: Duration::from_secs(90)
+        }
+    );
     assert_eq!(config.cache.jwt_cache_hit_timeout, Duration::from_secs(6));
     assert_eq!(config.sync_interval, Duration::from_secs(1));
     let workload = config.workload.unwrap();
@@ -186,7 +193,7 @@ fn what_is_required_and_what_excludes_what() {
         "agent.trust_domain must be configured",
         "agent.server_address must be configured",
         "agent.server_port must be configured",
-        "trust_bundle_path or trust_bundle_url must be configured unless insecure_bootstrap is set",
+        "trust_bundle_spiffe_workload_api must be configured unless insecure_bootstrap is set",
         "exactly one KeyManager plugin must be configured, found 0",
         "at least one WorkloadAttestor plugin must be configured",
     ] {
@@ -207,8 +214,20 @@ fn what_is_required_and_what_excludes_what() {
             "agent.trust_bundle_format: must be",
         ),
         (
-            "trust_bundle_spiffe_workload_api = \"x\"",
-            "agent.trust_bundle_spiffe_workload_api: not supported",
+            "trust_bundle_spiffe_workload_api = \"tcp://127.0.0.1:1\"",
+            "agent.trust_bundle_spiffe_workload_api: must be the address of a Unix socket",
+        ),
+        (
+            "trust_bundle_spiffe_workload_api = \"unix:///a\"",
+            "only one of trust_bundle_path, trust_bundle_spiffe_workload_api can be configured",
+        ),
+        (
+            "trust_bundle_unix_socket = \"/a\"",
+            "agent.trust_bundle_unix_socket: needs trust_bundle_url",
+        ),
+        (
+            "insecure_bootstrap = true rebootstrap_mode = \"always\"",
+            "insecure_bootstrap option can not be used with rebootstrapping",
         ),
         ("server_port = 0", "agent.server_port: must not be 0"),
         (
@@ -257,10 +276,62 @@ fn what_is_required_and_what_excludes_what() {
     }
 }
 
+/// A file with these keys and no other source of the bundle.
+fn read_source(agent: &str) -> Outcome {
+    read_whole(
+        &format!("{REQUIRED}\n{agent}"),
+        PLUGINS,
+        &AgentOverrides::default(),
+    )
+}
+
+#[test]
+fn the_first_bundle_has_one_source() {
+    let source = |agent| read_source(agent).unwrap().0.bootstrap;
+    assert_eq!(
+        source("trust_bundle_url = \"https://h/b\" trust_bundle_format = \"spiffe\""),
+        BundleSource::Url("https://h/b".parse().unwrap(), BundleFormat::Spiffe)
+    );
+    assert_eq!(
+        source("trust_bundle_url = \"http://h/b?a=1\" trust_bundle_unix_socket = \"/run/b.sock\""),
+        BundleSource::Socket {
+            url: "http://h/b?a=1".parse().unwrap(),
+            socket: "/run/b.sock".into(),
+            format: BundleFormat::Pem
+        }
+    );
+    assert_eq!(
+        source("trust_bundle_spiffe_workload_api = \"unix:///run/a.sock\""),
+        BundleSource::WorkloadApi("/run/a.sock".into())
+    );
+    for (agent, part) in [
+        ("", "must be configured unless insecure_bootstrap is set"),
+        (
+            "trust_bundle_url = \"https://h/b\" trust_bundle_unix_socket = \"/s\"",
+            "agent.trust_bundle_url: must begin with http:// when used with trust_bundle_unix_socket",
+        ),
+        (
+            "trust_bundle_url = \"http://h/b?spire-x=1\" trust_bundle_unix_socket = \"/s\"",
+            "agent.trust_bundle_url: must not have query parameters that begin with spire-",
+        ),
+        (
+            "trust_bundle_url = \"http://h/b?spiffe-x\" trust_bundle_unix_socket = \"/s\"",
+            "agent.trust_bundle_url: must not have query parameters that begin with spiffe-",
+        ),
+        ("trust_bundle_url = \"h\"", "agent.trust_bundle_url: is no URL"),
+        (
+            "trust_bundle_spiffe_workload_api = \"unix://a.sock\"",
+            "must be the address of a Unix socket",
+        ),
+    ] {
+        assert_fault(&read_source(agent), part);
+    }
+}
+
 #[test]
 fn keys_of_parts_to_come_are_warned_of() {
     let (_, warnings) = read(
-        "retry_bootstrap = true sds { default_bundle_name = \"ALL\" } rebootstrap_mode = \"auto\"\n\
+        "retry_bootstrap = true sds { default_bundle_name = \"ALL\" }\n\
          experimental { broker {} nonsense = 1 use_sync_authorized_entries = false }",
     )
     .unwrap();
@@ -268,7 +339,6 @@ fn keys_of_parts_to_come_are_warned_of() {
         "agent.sds",
         "retry_bootstrap",
         "use_sync_authorized_entries: is deprecated",
-        "rebootstrap_mode",
         "experimental.broker",
         "\"nonsense\"",
     ] {
@@ -277,7 +347,7 @@ fn keys_of_parts_to_come_are_warned_of() {
             "{part} is not in {warnings:#?}"
         );
     }
-    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
 }
 
 #[test]

@@ -139,6 +139,7 @@ fn kind(error: &(dyn Error + 'static)) -> Option<TroubleKind> {
             FirstError::State(error) => Some(error),
             FirstError::Bootstrap(error) => Some(error),
             FirstError::Connection(error) => Some(error),
+            FirstError::NoRebootstrap(error) => Some(error),
             FirstError::Attest(error) => Some(&**error),
         }
     } else if let Some(error) = error.downcast_ref::<RenewError>() {
@@ -176,6 +177,7 @@ fn own_kind(error: &(dyn Error + 'static)) -> Option<TroubleKind> {
             AgentEnd::Banned(_) => Kind::AgentBanned,
             AgentEnd::NotAttested(_) => Kind::AgentNotAttested,
             AgentEnd::Expired(_) => Kind::AgentSvidExpired,
+            AgentEnd::Rebootstrap(_) => Kind::ServerNotTrusted,
         });
     }
     if let Some(error) = error.downcast_ref::<NodeAttestorError>() {

@@ -1,17 +1,27 @@
 //! By what the very first contact with the server is trusted.
 //!
-//! Owns the operator's bundle: a file, a URL, or none by explicit wish. Never writes one.
+//! Owns the operator's bundle: a file, a URL, another agent's, or none by explicit wish. Never writes one.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use credence_crypto::bundle;
-use credence_identity::{Bundle, TrustDomain, X509Authority};
+use credence_identity::{Bundle, Timestamp, TrustDomain, X509Authority};
+use credence_proto::spiffe_workload::X509BundlesRequest;
+use credence_proto::spiffe_workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use credence_runtime::grpc::connect_unix_lazy;
+use reqwest::{Client, Url};
+use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Status};
 
-use crate::config::{BundleFormat, BundleSource};
+use crate::config::{BundleFormat, BundleSource, ServerAddress};
 
 const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(30);
+/// As SPIRE's agent has it.
+const WORKLOAD_API_DEADLINE: Duration = Duration::from_secs(60);
 /// Larger than any bundle.
 const MAX_DOWNLOAD_BYTES: usize = 4 * 1024 * 1024;
 
@@ -42,19 +52,51 @@ pub enum BootstrapError {
         /// The URL.
         url: String,
     },
+    /// The other agent gave nothing.
+    #[error("unable to fetch trust bundle from SPIFFE Workload API unix://{}", socket.display())]
+    WorkloadApi {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<Status>,
+    },
+    /// The other agent knows nothing of the trust domain.
+    #[error(
+        "SPIFFE Workload API unix://{} did not provide a trust bundle for trust domain {trust_domain:?}",
+        socket.display()
+    )]
+    NotProvided {
+        /// Its socket.
+        socket: PathBuf,
+        /// The trust domain's name.
+        trust_domain: String,
+    },
     /// The text isn't a bundle of the form configured.
     #[error("could not parse trust bundle")]
-    Parse(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Parse(#[source] Box<dyn Error + Send + Sync>),
     /// There is no certificate in it.
     #[error("no certificates found in trust bundle")]
     Empty,
 }
 
+/// Who asks for a bundle, and the how manieth time: a service behind a Unix socket is told.
+#[derive(Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) trust_domain: &'a TrustDomain,
+    pub(crate) server: &'a ServerAddress,
+    /// Whether the server was trusted before.
+    pub(crate) again: bool,
+    pub(crate) began: Timestamp,
+    pub(crate) attempts: u32,
+}
+
 /// The first bundle; none if whoever answers is to be believed.
 pub(crate) async fn load(
     source: &BundleSource,
-    trust_domain: &TrustDomain,
+    asker: &Asker<'_>,
 ) -> Result<Option<Arc<Bundle>>, BootstrapError> {
+    let trust_domain = asker.trust_domain;
     let (text, format) = match source {
         BundleSource::Insecure => return Ok(None),
         BundleSource::Path(path, format) => {
@@ -67,28 +109,103 @@ pub(crate) async fn load(
                 *format,
             )
         }
-        BundleSource::Url(url, format) => (download(url).await?, *format),
+        BundleSource::Url(url, format) => {
+            let client = Client::builder().https_only(true);
+            (download(client, url).await?, *format)
+        }
+        BundleSource::Socket { url, socket, format } => {
+            let client = Client::builder().unix_socket(socket.as_path());
+            (download(client, &asker.signed(url)).await?, *format)
+        }
+        BundleSource::WorkloadApi(socket) => {
+            return from_workload_api(socket, trust_domain)
+                .await
+                .map(|bundle| Some(Arc::new(bundle)));
+        }
     };
     parse(&text, format, trust_domain).map(|bundle| Some(Arc::new(bundle)))
 }
 
-fn parse(text: &str, format: BundleFormat, trust_domain: &TrustDomain) -> Result<Bundle, BootstrapError> {
-    let bundle = match format {
-        BundleFormat::Pem => {
-            let x509_authorities =
-                bundle::x509_from_pem(text).map_err(|error| BootstrapError::Parse(Box::new(error)))?;
-            Bundle {
-                x509_authorities,
-                ..Bundle::empty(trust_domain.clone())
-            }
-        }
-        BundleFormat::Spiffe => bundle::parse_spiffe(trust_domain, text.as_bytes())
-            .map_err(|error| BootstrapError::Parse(Box::new(error)))?,
+impl Asker<'_> {
+    /// The URL with the parameters that SPIRE's agent adds.
+    fn signed(&self, url: &Url) -> Url {
+        let mut url = url.clone();
+        url.query_pairs_mut()
+            .append_pair(
+                "spire-attest-mode",
+                if self.again { "rebootstrap" } else { "bootstrap" },
+            )
+            .append_pair("spire-connection-attempts", &self.attempts.to_string())
+            .append_pair("spire-attest-start-time", &self.began.to_string())
+            .append_pair("spire-server-address", &self.server.host)
+            .append_pair("spire-server-port", &self.server.port.to_string())
+            .append_pair("spiffe-trust-domain", self.trust_domain.as_str());
+        url
+    }
+}
+
+/// The bundle of that trust domain as another agent has it.
+async fn from_workload_api(socket: &Path, trust_domain: &TrustDomain) -> Result<Bundle, BootstrapError> {
+    let failed = |status: Status| BootstrapError::WorkloadApi {
+        socket: socket.to_owned(),
+        source: Box::new(status),
     };
-    if bundle.x509_authorities.is_empty() {
+    let mut request = Request::new(X509BundlesRequest {});
+    let header = MetadataValue::from_static("true");
+    request.metadata_mut().insert("workload.spiffe.io", header);
+    let mut client = SpiffeWorkloadApiClient::new(connect_unix_lazy(socket));
+    let first = async {
+        client
+            .fetch_x509_bundles(request)
+            .await?
+            .into_inner()
+            .message()
+            .await
+    };
+    let answer = match timeout(WORKLOAD_API_DEADLINE, first).await {
+        Ok(answer) => answer.map_err(failed)?,
+        Err(_) => return Err(failed(Status::deadline_exceeded("context deadline exceeded"))),
+    };
+    let bundles = answer.map(|answer| answer.bundles).unwrap_or_default();
+    let der = bundles.get(&trust_domain.id().to_string());
+    let der = der.ok_or_else(|| BootstrapError::NotProvided {
+        socket: socket.to_owned(),
+        trust_domain: trust_domain.to_string(),
+    })?;
+    let x509_authorities =
+        bundle::x509_from_der(der).map_err(|error| BootstrapError::Parse(Box::new(error)))?;
+    of_authorities(x509_authorities, trust_domain)
+}
+
+fn of_authorities(
+    x509_authorities: Vec<X509Authority>,
+    trust_domain: &TrustDomain,
+) -> Result<Bundle, BootstrapError> {
+    if x509_authorities.is_empty() {
         return Err(BootstrapError::Empty);
     }
-    Ok(bundle)
+    Ok(Bundle {
+        x509_authorities,
+        ..Bundle::empty(trust_domain.clone())
+    })
+}
+
+fn parse(text: &str, format: BundleFormat, trust_domain: &TrustDomain) -> Result<Bundle, BootstrapError> {
+    match format {
+        BundleFormat::Pem => {
+            let authorities =
+                bundle::x509_from_pem(text).map_err(|error| BootstrapError::Parse(Box::new(error)))?;
+            of_authorities(authorities, trust_domain)
+        }
+        BundleFormat::Spiffe => {
+            let bundle = bundle::parse_spiffe(trust_domain, text.as_bytes())
+                .map_err(|error| BootstrapError::Parse(Box::new(error)))?;
+            if bundle.x509_authorities.is_empty() {
+                return Err(BootstrapError::Empty);
+            }
+            Ok(bundle)
+        }
+    }
 }
 
 /// A bundle of these roots alone, as the state file keeps it.
@@ -105,18 +222,15 @@ pub(crate) fn from_certificates(
     }
 }
 
-async fn download(url: &str) -> Result<String, BootstrapError> {
-    let failed = |source| BootstrapError::Download {
-        url: url.to_owned(),
-        source,
+async fn download(client: reqwest::ClientBuilder, url: &Url) -> Result<String, BootstrapError> {
+    let failed = |source: reqwest::Error| BootstrapError::Download {
+        url: url.to_string(),
+        // It names the URL too.
+        source: source.without_url(),
     };
-    let client = reqwest::Client::builder()
-        .https_only(true)
-        .timeout(DOWNLOAD_DEADLINE)
-        .build()
-        .map_err(failed)?;
+    let client = client.timeout(DOWNLOAD_DEADLINE).build().map_err(failed)?;
     let mut response = client
-        .get(url)
+        .get(url.clone())
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
@@ -125,68 +239,11 @@ async fn download(url: &str) -> Result<String, BootstrapError> {
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_DOWNLOAD_BYTES {
-            return Err(BootstrapError::TooLarge { url: url.to_owned() });
+            return Err(BootstrapError::TooLarge { url: url.to_string() });
         }
     }
     String::from_utf8(body).map_err(|error| BootstrapError::Parse(Box::new(error)))
 }
 
 #[cfg(test)]
-mod tests {
-    use credence_crypto::x509::{CaSubject, X509Ca};
-    use credence_crypto::{KeyType, PrivateKey};
-
-    use super::*;
-    use crate::cache::testing::{START, trust_domain};
-
-    #[tokio::test]
-    async fn a_file_of_either_form_gives_the_roots() {
-        let key = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
-        let end = START + Duration::from_secs(3600);
-        let ca = X509Ca::self_sign(key, &trust_domain(), &CaSubject::default(), START, end).unwrap();
-        let expected = from_certificates(&trust_domain(), [ca.certificate().der().clone()]);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bundle");
-        let pem = pem::encode(&pem::Pem::new("CERTIFICATE", ca.certificate().der().to_vec()));
-        for (text, format) in [
-            (pem, BundleFormat::Pem),
-            (bundle::to_spiffe_json(&expected), BundleFormat::Spiffe),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let source = BundleSource::Path(path.clone(), format);
-            let loaded = load(&source, &trust_domain()).await.unwrap().unwrap();
-            assert_eq!(loaded.x509_authorities, expected.x509_authorities);
-        }
-        for bad in [
-            "",
-            "{}",
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        ] {
-            std::fs::write(&path, bad).unwrap();
-            for format in [BundleFormat::Pem, BundleFormat::Spiffe] {
-                let source = BundleSource::Path(path.clone(), format);
-                load(&source, &trust_domain()).await.unwrap_err();
-            }
-        }
-        let missing = BundleSource::Path(folder.path().join("none"), BundleFormat::Pem);
-        assert!(matches!(
-            load(&missing, &trust_domain()).await,
-            Err(BootstrapError::Read { .. })
-        ));
-        assert!(
-            load(&BundleSource::Insecure, &trust_domain())
-                .await
-                .unwrap()
-                .is_none()
-        );
-    }
-
-    #[tokio::test]
-    async fn a_url_without_tls_is_refused() {
-        let source = BundleSource::Url("http://127.0.0.1:1/bundle".to_owned(), BundleFormat::Pem);
-        assert!(matches!(
-            load(&source, &trust_domain()).await,
-            Err(BootstrapError::Download { .. })
-        ));
-    }
-}
+mod tests;

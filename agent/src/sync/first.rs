@@ -8,21 +8,20 @@ use credence_crypto::Signer;
 use credence_crypto::x509::{X509SvidKey, verify_svid};
 use credence_identity::{Bundle, SpiffeId};
 use credence_runtime::backoff::Backoff;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::bootstrap::{BootstrapError, from_certificates, load};
-use super::connection::{Connect, ConnectionError, Connector, channel_to_anyone};
+use super::bootstrap::{BootstrapError, from_certificates};
+use super::connection::{Connect, ConnectionError, channel_to_anyone};
 use super::keeper::{Custody, RenewError, is_final};
 use super::server::{AttestError, CallError, attest_over, bundle_over};
+use super::trust::{NoRebootstrap, Trust, is_unknown_authority};
 use crate::attestor::node::NodeAttestor;
-use crate::config::BundleSource;
 use crate::explain::Journal;
 use crate::state::StateError;
 
 /// As SPIRE's agent has it.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// A saved SVID with less than this left is not used.
 const LEAST_LIFE: Duration = Duration::from_secs(1);
 
@@ -38,6 +37,9 @@ pub enum FirstError {
     /// The connection can't be configured.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
+    /// It is to bootstrap again whenever needed, and couldn't.
+    #[error(transparent)]
+    NoRebootstrap(#[from] NoRebootstrap),
     /// The server couldn't be reached or refused.
     #[error(transparent)]
     Attest(Box<dyn Error + Send + Sync>),
@@ -49,48 +51,58 @@ pub(crate) struct First {
     pub(crate) svid: Arc<X509SvidKey>,
     pub(crate) reattestable: bool,
     pub(crate) bundle: Arc<Bundle>,
+    pub(crate) trust: Trust,
+}
+
+/// What an attempt yields.
+struct Found {
+    svid: Arc<X509SvidKey>,
+    reattestable: bool,
+    bundle: Arc<Bundle>,
 }
 
 /// What the start needs.
 #[derive(Debug)]
 pub(crate) struct Beginning {
-    /// Its bundle is filled in by what is found.
-    pub(crate) connector: Connector,
-    pub(crate) source: BundleSource,
+    pub(crate) trust: Trust,
     pub(crate) attestor: Arc<dyn NodeAttestor>,
     pub(crate) custody: Custody,
     pub(crate) journal: Journal,
 }
 
 impl Beginning {
-    /// Tries for a minute, as SPIRE's agent does; a refusal is final, for it would be the same again.
-    pub(crate) async fn run(self) -> Result<First, FirstError> {
-        let give_up = Instant::now() + GIVE_UP_AFTER;
-        let mut backoff = Backoff::new(FIRST_RETRY, GIVE_UP_AFTER);
-        let telemetry = self.custody.keys.telemetry();
-        let began = self.connector.clock.now().unix_seconds();
-        let mut attempts = 0_u32;
-        let mut show = |bootstrapped: bool| {
-            attempts = attempts.saturating_add(u32::from(!bootstrapped));
-            let labels = &[("mode", "bootstrap")];
-            let began = Duration::from_secs(began.max(0).unsigned_abs());
-            telemetry.gauge("bootstrapped", f64::from(u8::from(bootstrapped)));
-            telemetry.gauge_with("bootstrap_seconds", began.as_secs_f64(), labels);
-            telemetry.gauge_with("bootstrap_attempts", f64::from(attempts), labels);
-        };
+    /// Tries for as long as SPIRE's agent does; a refusal is final, for it would be the same again.
+    pub(crate) async fn run(mut self) -> Result<First, FirstError> {
+        // A node that can't attest again is known by its saved SVID, or by how it would attest: no token is spent then.
+        let saved = self.custody.state.svid()?.map(|saved| saved.reattestable);
+        self.trust
+            .settle(saved.unwrap_or(self.attestor.is_repeatable()))?;
+        let give_up = Instant::now() + self.trust.patience();
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let mut pass_over_saved = false;
         loop {
-            show(false);
-            let (error, is_final) = match self.attempt().await {
-                Ok(first) => {
-                    show(true);
+            self.trust.measure();
+            let failure = match self.attempt(pass_over_saved).await {
+                Ok(found) => {
                     self.journal.attested();
-                    return Ok(first);
+                    self.trust.settle(found.reattestable)?;
+                    return Ok(First {
+                        svid: found.svid,
+                        reattestable: found.reattestable,
+                        bundle: found.bundle,
+                        trust: self.trust,
+                    });
                 }
-                Err(Failure { error, is_final }) => (error, is_final),
+                Err(failure) => failure,
             };
+            let error = failure.error;
             self.journal.not_attested(&error);
+            if failure.is_unknown_authority {
+                // If the source is no better, what is saved has the next try.
+                pass_over_saved = self.trust.passes_over_saved().await && !pass_over_saved;
+            }
             let retry = backoff.next_delay();
-            if is_final || Instant::now() + retry > give_up {
+            if failure.is_final || Instant::now() + retry > give_up {
                 return Err(error);
             }
             tracing::warn!(error = &error as &dyn Error, retry_interval = ?retry,
@@ -99,11 +111,11 @@ impl Beginning {
         }
     }
 
-    async fn attempt(&self) -> Result<First, Failure> {
-        let trust_domain = &self.connector.trust_domain;
+    async fn attempt(&self, pass_over_saved: bool) -> Result<Found, Failure> {
+        let trust_domain = &self.trust.connector.trust_domain;
         let saved = self.custody.state.bundle()?;
-        let bundle = if saved.is_empty() {
-            load(&self.source, trust_domain).await?
+        let bundle = if saved.is_empty() || pass_over_saved {
+            self.trust.ask_source().await?
         } else {
             Some(Arc::new(from_certificates(trust_domain, saved)))
         };
@@ -115,7 +127,7 @@ impl Beginning {
             && let Some(bundle) = bundle.clone()
         {
             tracing::info!(spiffe_id = %svid.svid.id, "SVID loaded");
-            return Ok(First {
+            return Ok(Found {
                 svid,
                 reattestable,
                 bundle,
@@ -125,16 +137,12 @@ impl Beginning {
         self.attest(bundle).await
     }
 
-    async fn attest(&self, bundle: Option<Arc<Bundle>>) -> Result<First, Failure> {
+    async fn attest(&self, bundle: Option<Arc<Bundle>>) -> Result<Found, Failure> {
         let bundle = match bundle {
             Some(bundle) => bundle,
             None => self.believe_anyone().await?,
         };
-        let connector = Connector {
-            bundle: watch::channel(bundle).1,
-            ..self.connector.clone()
-        };
-        let channel = connector.channel(None)?;
+        let channel = self.trust.connector.trusting(bundle).channel(None)?;
         let (key, csr) = self.custody.prepare(None).await.map_err(Failure::renewal)?;
         let attesting = attest_over(channel.clone(), &*self.attestor, csr);
         let telemetry = self.custody.keys.telemetry();
@@ -153,7 +161,8 @@ impl Beginning {
         self.custody.state.store_bundle(&bundle)?;
         tracing::info!(spiffe_id = %svid.svid.id, reattestable = attested.reattestable,
             "Node attestation was successful");
-        Ok(First {
+        self.trust.proved().await;
+        Ok(Found {
             svid,
             reattestable: attested.reattestable,
             bundle,
@@ -164,12 +173,13 @@ impl Beginning {
     /// its own bundle and has the right name is no proof, but shows a wrong address.
     async fn believe_anyone(&self) -> Result<Arc<Bundle>, Failure> {
         tracing::warn!("Insecure bootstrap enabled; skipping server certificate verification");
-        let (channel, shown) = channel_to_anyone(&self.connector.address, self.connector.key_exchange)?;
+        let connector = &self.trust.connector;
+        let (channel, shown) = channel_to_anyone(&connector.address, connector.key_exchange)?;
         let bundle = bundle_over(channel)
             .await
             .map_err(|error| Failure::attestation(error.into()))?;
-        let now = self.connector.clock.now();
-        let expected = SpiffeId::server(&self.connector.trust_domain);
+        let now = connector.clock.now();
+        let expected = SpiffeId::server(&connector.trust_domain);
         match verify_svid(&shown.chain(), &bundle.x509_authorities, now) {
             Ok(server) if server.id == expected => Ok(bundle),
             Ok(server) => {
@@ -208,7 +218,7 @@ impl Beginning {
             }
             return Ok(None);
         };
-        if self.connector.clock.now() + LEAST_LIFE >= saved.svid.not_after {
+        if self.trust.connector.clock.now() + LEAST_LIFE >= saved.svid.not_after {
             let expiry = saved.svid.not_after;
             tracing::warn!(%expiry, "SVID key recovered, but SVID is expired. Generating new keypair");
             return Ok(None);
@@ -233,6 +243,7 @@ impl Beginning {
 struct Failure {
     error: FirstError,
     is_final: bool,
+    is_unknown_authority: bool,
 }
 
 impl Failure {
@@ -242,9 +253,14 @@ impl Failure {
 
     fn renewal(error: RenewError) -> Self {
         let is_final = is_final(&error);
+        let is_unknown_authority = match &error {
+            RenewError::Attest(AttestError::Call(error)) => is_unknown_authority(error),
+            _ => false,
+        };
         Self {
             error: FirstError::Attest(Box::new(error)),
             is_final,
+            is_unknown_authority,
         }
     }
 }
@@ -254,6 +270,7 @@ impl<E: Into<FirstError>> From<E> for Failure {
         Self {
             error: error.into(),
             is_final: false,
+            is_unknown_authority: false,
         }
     }
 }

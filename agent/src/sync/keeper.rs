@@ -40,6 +40,9 @@ pub enum AgentEnd {
     /// Its SVID expired before there was a new one.
     #[error("current SVID has already expired and its renewal failed")]
     Expired(#[source] Arc<dyn Error + Send + Sync>),
+    /// The server is of an authority that the agent doesn't know; the next start bootstraps.
+    #[error("shutting down for rebootstrapping")]
+    Rebootstrap(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 /// Why there is no new SVID.

@@ -20,10 +20,11 @@ use tonic::Code;
 
 use super::comparison::Comparison;
 use super::issuing::Signing;
+use super::keeper::AgentEnd;
 use super::server::{CallError, PushEvent, PushStream, Server, WANT_AT_MOST};
+use super::trust::Trust;
 use crate::cache::{Cache, CacheUpdate};
 use crate::explain::Journal;
-use crate::state::StateFile;
 
 /// Longest wait between two attempts: a server that comes back is found within this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -43,7 +44,8 @@ pub(crate) struct Synchroniser {
     /// The agent's SVID as it changes.
     pub(crate) svid: watch::Receiver<Arc<X509SvidKey>>,
     pub(crate) cache: Cache,
-    pub(crate) state: Arc<StateFile>,
+    /// Whether a server of unknown authority is borne, and where the own bundle is saved.
+    pub(crate) trust: Trust,
     /// The own bundle, by which the server is judged.
     pub(crate) bundle: watch::Sender<Arc<Bundle>>,
     /// Counts the times that the cache was brought in step.
@@ -74,8 +76,8 @@ enum PushEnd {
 }
 
 impl Synchroniser {
-    /// Runs until it is dropped.
-    pub(crate) async fn run(self) -> Result<(), Infallible> {
+    /// Runs until it is dropped, or the agent has to bootstrap again.
+    pub(crate) async fn run(self) -> Result<Infallible, AgentEnd> {
         let mut svid = self.svid.clone();
         let mut backoff = Backoff::new(self.interval.min(Duration::from_secs(1)), LONGEST_WAIT);
         let mut posted = false;
@@ -93,18 +95,30 @@ impl Synchroniser {
                     // A server that keeps ending its streams isn't asked more than once a second.
                     sleep_until(opened + SHORTEST_STREAM).await;
                 }
-                PushEnd::Unsupported => self.poll_for(PUSH_AGAIN_AFTER, &mut svid, &mut posted).await,
+                PushEnd::Unsupported => self.poll_for(PUSH_AGAIN_AFTER, &mut svid, &mut posted).await?,
                 PushEnd::Failed(error) => {
                     tracing::error!(error = &error as &dyn Error, "Synchronize failed");
                     self.journal.out_of_step(&error);
                     self.server.reconnect();
+                    if self.trust.is_lost(&error).await {
+                        return Err(AgentEnd::Rebootstrap(Arc::new(error)));
+                    }
                     // A stream that died says nothing of the server: what changed meanwhile may be had all the same.
                     if error.refusal().is_none() && self.poll().await.is_ok() {
                         self.stepped(&mut posted).await;
                     }
-                    wait(backoff.next_delay(), &mut svid).await;
+                    wait(self.at_most(backoff.next_delay()), &mut svid).await;
                 }
             }
+        }
+    }
+
+    /// While the server's authority is doubted, it is looked at as often as when all is well, as SPIRE's agent does.
+    fn at_most(&self, delay: Duration) -> Duration {
+        if self.trust.is_doubtful() {
+            delay.min(self.interval)
+        } else {
+            delay
         }
     }
 
@@ -114,7 +128,7 @@ impl Synchroniser {
         time: Duration,
         svid: &mut watch::Receiver<Arc<X509SvidKey>>,
         posted: &mut bool,
-    ) {
+    ) -> Result<(), AgentEnd> {
         let end = Instant::now() + time;
         let mut backoff = Backoff::new(self.interval, LONGEST_WAIT);
         while Instant::now() < end {
@@ -127,11 +141,15 @@ impl Synchroniser {
                     tracing::error!(error = &error as &dyn Error, "Synchronize failed");
                     self.journal.out_of_step(&error);
                     self.server.reconnect();
+                    if self.trust.is_lost(&error).await {
+                        return Err(AgentEnd::Rebootstrap(Arc::new(error)));
+                    }
                 }
             }
             svid.mark_unchanged();
-            wait(backoff.next_delay(), svid).await;
+            wait(self.at_most(backoff.next_delay()), svid).await;
         }
+        Ok(())
     }
 
     /// Fetches what has changed since, by the calls that SPIRE's server has too.
@@ -285,7 +303,7 @@ impl Synchroniser {
             .cloned()
         {
             self.bundle.send_replace(bundle.clone());
-            let state = self.state.clone();
+            let state = self.trust.state.clone();
             let stored = spawn_blocking(move || state.store_bundle(&bundle)).await;
             if let Ok(Err(error)) = stored {
                 tracing::error!(error = &error as &dyn Error, "Could not store bundle");
@@ -297,6 +315,7 @@ impl Synchroniser {
     /// The cache is in step: tells those who wait for it, and the server which agent this is.
     async fn stepped(&self, posted: &mut bool) {
         self.journal.in_step();
+        self.trust.proved().await;
         self.last_sync.send_replace(Some(self.clock.now()));
         self.in_step.send_modify(|times| *times += 1);
         if *posted {

@@ -6,18 +6,16 @@ mod fake;
 mod federation;
 mod lab;
 mod measured;
+mod rebootstrap;
 mod simulated_year;
 mod taint;
 
-use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
-use credence_crypto::{PrivateKey, Signer};
 use credence_identity::{SelectorSet, SpiffeId};
 use credence_runtime::supervisor::TaskFailure;
-use credence_server::attestor::x509pop::X509PopConfig;
 use tokio::time::timeout;
 
 use super::*;
-use crate::attestor::node::{JoinToken, NoJoinToken, X509Pop};
+use crate::attestor::node::{JoinToken, NoJoinToken};
 use crate::cache::WorkloadUpdate;
 use crate::cache::testing::{START, selectors, trust_domain};
 use crate::sync::server::{CallError, Refused};
@@ -208,35 +206,7 @@ async fn an_evicted_agent_that_cannot_attest_again_ends() {
 #[tokio::test]
 async fn an_evicted_agent_that_can_attest_again_does_and_goes_on() {
     let hour = Duration::from_secs(3600);
-    let signer: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
-    let ca = X509Ca::self_sign(
-        signer,
-        &trust_domain(),
-        &CaSubject::default(),
-        START,
-        START + 9 * hour,
-    )
-    .unwrap();
-    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
-    let leaf = LeafParams {
-        id: &SpiffeId::from_path(&trust_domain(), "/host").unwrap(),
-        public_key: key.public_key(),
-        dns_names: &[],
-        subject: None,
-        not_before: START,
-        not_after: START + 9 * hour,
-    };
-    let leaf = ca.sign_svid(&leaf).unwrap();
-    let lab = Lab::with(Some(X509PopConfig::external(vec![ca.certificate().clone()]))).await;
-    let attestor = X509Pop {
-        private_key_path: lab.path("key.pem"),
-        certificate_path: lab.path("certificate.pem"),
-        intermediates_path: None,
-    };
-    let pem = |tag: &str, der: &[u8]| pem::encode(&pem::Pem::new(tag, der));
-    std::fs::write(&attestor.private_key_path, pem("PRIVATE KEY", key.pkcs8_der())).unwrap();
-    std::fs::write(&attestor.certificate_path, pem("CERTIFICATE", &leaf.chain[0])).unwrap();
-
+    let (lab, attestor) = Lab::with_certificate().await;
     let plan = lab.plan(Arc::new(attestor), "agent", KeyManager::memory());
     let mut agent = Agent::start(plan, &lab).await;
     let serial = agent.synced.svid.borrow_and_update().svid.serial.clone();

@@ -99,6 +99,10 @@ impl NodeAttestor for X509Pop {
         "x509pop"
     }
 
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     fn begin(&self) -> Result<Box<dyn Attempt>, NodeAttestorError> {
         Ok(Box::new(self.load()?))
     }

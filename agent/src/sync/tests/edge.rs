@@ -11,7 +11,7 @@ use credence_runtime::clock::ManualClock;
 use tokio::time::{Instant, advance};
 use tonic::Status;
 
-use super::fake::{Answers, Script, connect, message};
+use super::fake::{Answers, Script, connect, message, trust};
 use super::*;
 use crate::cache::testing::{bundle, entry};
 use crate::cache::{CacheUpdate, EntryVersion};
@@ -223,7 +223,7 @@ async fn a_server_without_push_is_polled_and_asked_again_after_a_while() {
         )))
         .1,
         cache: parts.cache.clone(),
-        state: Arc::new(StateFile::open(folder.path()).unwrap()),
+        trust: trust(folder.path(), parts.clock.clone()),
         bundle: watch::channel(bundle()).0,
         in_step: watch::channel(0).0,
         last_sync: watch::channel(None).0,
@@ -234,7 +234,9 @@ async fn a_server_without_push_is_polled_and_asked_again_after_a_while() {
         signing: watch::channel(Signing::default()).1,
         journal: Journal::new(parts.clock.clone()),
     };
-    parts.supervisor.spawn("synchroniser", synchroniser.run());
+    parts
+        .supervisor
+        .spawn("synchroniser", async move { synchroniser.run().await.map(drop) });
     tokio::time::sleep(Duration::from_secs(61)).await;
     let polls = *parts.script.polls.lock().unwrap();
     assert!((10..=15).contains(&polls), "{polls} polls in a minute");

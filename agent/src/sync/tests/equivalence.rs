@@ -56,7 +56,7 @@ impl Poller {
             server,
             svid: agent.synced.svid.clone(),
             cache: Cache::new(lab.clock.clone(), bundle_held, CacheLimits::default(), issuer),
-            state: Arc::new(StateFile::open(&lab.path("poller")).unwrap()),
+            trust: fake::trust(&lab.path("poller"), lab.clock.clone()),
             bundle,
             in_step: watch::channel(0).0,
             last_sync: watch::channel(None).0,

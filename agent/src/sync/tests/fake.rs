@@ -12,6 +12,7 @@ use credence_proto::spire::api::server::bundle::v1::GetBundleRequest;
 use credence_proto::spire::api::server::entry::v1 as entry_pb;
 use credence_proto::spire::api::server::svid::v1 as svid_pb;
 use credence_proto::spire::api::types;
+use credence_runtime::telemetry::Telemetry;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -65,6 +66,26 @@ pub(super) fn connect(script: &Arc<Script>, supervisor: &Supervisor) -> (Server,
     let own = svid(&entry("agent"), START, Duration::from_secs(3600));
     let server = Server::new(Always(channel), Arc::new(own), refusals).unwrap();
     (server, refused)
+}
+
+/// An agent's trust that nothing shakes.
+pub(super) fn trust(folder: &std::path::Path, clock: Arc<dyn Clock>) -> Trust {
+    Trust {
+        connector: Connector {
+            address: ServerAddress {
+                host: "server.test".to_owned(),
+                port: 8081,
+            },
+            trust_domain: trust_domain(),
+            bundle: watch::channel(Arc::new(Bundle::empty(trust_domain()))).1,
+            clock,
+            key_exchange: KeyExchange::Any,
+        },
+        source: BundleSource::Insecure,
+        rebootstrap: Rebootstrap::default(),
+        state: Arc::new(StateFile::open(folder).unwrap()),
+        telemetry: Telemetry::default(),
+    }
 }
 
 /// One channel, whatever SVID is to be shown.

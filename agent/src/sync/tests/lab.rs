@@ -5,7 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use credence_identity::SpiffeId;
+use credence_crypto::x509::{CaSubject, LeafParams, X509Ca};
+use credence_crypto::{PrivateKey, Signer};
+use credence_identity::{SpiffeId, X509Authority};
 use credence_proto::spire::api::server::agent::v1 as agent_pb;
 use credence_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use credence_proto::spire::api::server::entry::v1 as entry_pb;
@@ -26,13 +28,16 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use super::*;
+use crate::attestor::node::X509Pop;
 use crate::cache::testing::{START, trust_domain};
+use crate::sync::server::bundle_over;
 
 /// A server that can be stopped and started again with its keys and data.
 pub(super) struct Lab {
     pub(super) clock: Arc<ManualClock>,
     pub(super) folder: TempDir,
     pub(super) port: u16,
+    database: String,
     keys: Arc<dyn ServerKeys>,
     x509pop: Option<X509PopConfig>,
     telemetry: TelemetryConfig,
@@ -52,11 +57,39 @@ impl Lab {
         Self::set_up(None, telemetry).await
     }
 
+    /// A lab whose server trusts a certificate, and the attestor that shows it: a node that may attest again.
+    pub(super) async fn with_certificate() -> (Self, X509Pop) {
+        let end = START + Duration::from_secs(9 * 3600);
+        let signer: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
+        let ca = X509Ca::self_sign(signer, &trust_domain(), &CaSubject::default(), START, end).unwrap();
+        let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+        let leaf = LeafParams {
+            id: &SpiffeId::from_path(&trust_domain(), "/host").unwrap(),
+            public_key: key.public_key(),
+            dns_names: &[],
+            subject: None,
+            not_before: START,
+            not_after: end,
+        };
+        let leaf = ca.sign_svid(&leaf).unwrap();
+        let lab = Self::with(Some(X509PopConfig::external(vec![ca.certificate().clone()]))).await;
+        let attestor = X509Pop {
+            private_key_path: lab.path("key.pem"),
+            certificate_path: lab.path("certificate.pem"),
+            intermediates_path: None,
+        };
+        let pem = |tag: &str, der: &[u8]| pem::encode(&pem::Pem::new(tag, der));
+        std::fs::write(&attestor.private_key_path, pem("PRIVATE KEY", key.pkcs8_der())).unwrap();
+        std::fs::write(&attestor.certificate_path, pem("CERTIFICATE", &leaf.chain[0])).unwrap();
+        (lab, attestor)
+    }
+
     async fn set_up(x509pop: Option<X509PopConfig>, telemetry: TelemetryConfig) -> Self {
         let mut lab = Self {
             clock: Arc::new(ManualClock::new(START)),
             folder: tempfile::tempdir().unwrap(),
             port: 0,
+            database: "db.sqlite3".to_owned(),
             keys: Arc::new(MemoryKeyManager::default()),
             x509pop,
             telemetry,
@@ -75,7 +108,7 @@ impl Lab {
         let plan = Plan {
             bind: SocketAddr::from(([127, 0, 0, 1], self.port)),
             socket: self.socket(),
-            database: SqliteOptions::new(self.folder.path().join("db.sqlite3")),
+            database: SqliteOptions::new(self.path(&self.database)),
             keys: self.keys.clone(),
             authorities: ca::Settings {
                 wit: Some(ca::WitSettings {
@@ -104,6 +137,36 @@ impl Lab {
         let supervisor = self.running.take().unwrap();
         supervisor.shutdown();
         supervisor.wait().await.unwrap();
+    }
+
+    /// Puts a server that knows nothing in the place of the one that runs, which can come back with what is answered.
+    pub(super) async fn replace(&mut self) -> (Arc<dyn ServerKeys>, String) {
+        let other = format!("{}.again", self.database);
+        self.replace_by((Arc::new(MemoryKeyManager::default()), other))
+            .await
+    }
+
+    /// Puts the server with these keys and that database in the place of the one that runs.
+    pub(super) async fn replace_by(
+        &mut self,
+        (keys, database): (Arc<dyn ServerKeys>, String),
+    ) -> (Arc<dyn ServerKeys>, String) {
+        self.stop().await;
+        let before = (
+            std::mem::replace(&mut self.keys, keys),
+            std::mem::replace(&mut self.database, database),
+        );
+        self.start().await;
+        before
+    }
+
+    /// The server's authorities as PEM, as an operator puts them into a file.
+    pub(super) async fn publish(&self, path: &Path) {
+        let bundle = bundle_over(self.local()).await.unwrap();
+        let pem =
+            |authority: &X509Authority| pem::encode(&pem::Pem::new("CERTIFICATE", authority.der.to_vec()));
+        let text: String = bundle.x509_authorities.iter().map(pem).collect();
+        std::fs::write(path, text).unwrap();
     }
 
     pub(super) fn local(&self) -> Channel {
@@ -210,6 +273,7 @@ impl Lab {
                 port: self.port,
             },
             bundle: BundleSource::Insecure,
+            rebootstrap: Rebootstrap::default(),
             attestor,
             keys: Arc::new(keys),
             state: Arc::new(StateFile::open(&self.folder.path().join(data)).unwrap()),

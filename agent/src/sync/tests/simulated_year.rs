@@ -10,8 +10,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 use credence_crypto::csr::{self, VerifiedCsr};
-use credence_crypto::jwt;
 use credence_crypto::x509::{X509Svid, verify_svid};
+use credence_crypto::{PrivateKey, jwt};
 use credence_identity::Timestamp;
 use credence_runtime::clock::ManualClock;
 use tokio::time::sleep;
@@ -192,7 +192,10 @@ impl Year {
             server,
             svid: svid.clone(),
             cache: cache.clone(),
-            state,
+            trust: Trust {
+                state,
+                ..fake::trust(folder.path(), clock.clone())
+            },
             bundle: bundles,
             in_step: stepped,
             last_sync: watch::channel(None).0,

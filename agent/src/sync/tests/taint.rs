@@ -191,7 +191,7 @@ async fn a_taint_that_comes_by_poll_has_the_same_effect() {
         server: server.clone(),
         svid: watch::channel(own).1,
         cache: cache.clone(),
-        state: Arc::new(StateFile::open(folder.path()).unwrap()),
+        trust: fake::trust(folder.path(), clock.clone()),
         bundle: bundles,
         in_step: stepped,
         last_sync: watch::channel(None).0,
@@ -211,7 +211,7 @@ async fn a_taint_that_comes_by_poll_has_the_same_effect() {
         signing: watch::channel(Signing::default()).0,
         journal: Journal::new(clock.clone()),
     };
-    supervisor.spawn("synchroniser", synchroniser.run());
+    supervisor.spawn("synchroniser", async move { synchroniser.run().await.map(drop) });
     supervisor.spawn("issuing", issuing.run());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let signed = || script.batches.lock().unwrap().len();
