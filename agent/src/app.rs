@@ -6,7 +6,7 @@
 
 mod run;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +33,7 @@ use crate::api::{Ground, serve_explain, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
 use crate::explain::{Node, Refusals, Running, SocketFile};
+use crate::files::{self, Job, Status};
 use crate::sync::{self, FirstError, SyncPlan};
 
 pub use run::{RunError, run};
@@ -57,6 +58,8 @@ pub struct Plan {
     pub unix: Option<UnixOptions>,
     /// Where `/proc` is.
     pub proc: ProcFs,
+    /// Files that are kept current for software of this host.
+    pub files: Vec<Job>,
     /// The HTTP health endpoint, if it is on.
     pub health: Option<HealthChecks>,
     /// Where measurements go.
@@ -143,7 +146,13 @@ pub async fn start(
         Telemetry::start(&plan.telemetry, subject, &clock, &log, supervisor).await?;
     plan.sync.keys.measure_by(&telemetry);
     let ready = Arc::new(AtomicBool::new(false));
-    let health = health(plan.health, ready.clone(), supervisor).await?;
+    let files: Vec<_> = plan
+        .files
+        .into_iter()
+        .map(|job| (Status::of(&job), job))
+        .collect();
+    let statuses = files.iter().map(|(status, _)| status.clone()).collect();
+    let health = health(plan.health, (ready.clone(), statuses), supervisor).await?;
     let steps = StepWatch::spawn(clock.clone(), supervisor);
     let unix = plan.unix;
     let node = Node {
@@ -175,7 +184,7 @@ pub async fn start(
         cache: synced.cache.clone(),
         attestors: node.attestors,
         proc: plan.proc,
-        clock,
+        clock: clock.clone(),
         refusals: node.refusals,
         audit,
         shutdown: supervisor.token(),
@@ -211,6 +220,7 @@ pub async fn start(
         let serving = serve_public(listener, ground, plan.workload);
         supervisor.spawn_graceful("workload-api", serving);
     }
+    files::keep(files, &synced.cache, &clock, supervisor);
     // It was empty: an agent starts once.
     drop(node.running.set(running));
     ready.store(true, Ordering::Relaxed);
@@ -234,7 +244,7 @@ fn explain(socket: &Path, node: &Node, supervisor: &Supervisor) {
 /// An agent that has not attested yet is live but not ready, as SPIRE has it: a restart wouldn't help.
 async fn health(
     checks: Option<HealthChecks>,
-    ready: Arc<AtomicBool>,
+    (ready, files): (Arc<AtomicBool>, Vec<Status>),
     supervisor: &Supervisor,
 ) -> Result<Option<SocketAddr>, StartError> {
     let Some(checks) = checks else { return Ok(None) };
@@ -242,10 +252,15 @@ async fn health(
     let find = move || {
         let ready = ready.load(Ordering::Relaxed);
         let fault = (!ready).then(|| "not attested and synchronised yet".to_owned());
+        let mut subsystems: BTreeMap<_, _> = [("agent", fault)].into();
+        // Shown, but no reason to send workloads elsewhere: the agent serves them all the same.
+        if !files.is_empty() {
+            subsystems.insert("files", files.iter().find_map(Status::fault));
+        }
         Findings {
             live: true,
             ready,
-            subsystems: [("agent", fault)].into(),
+            subsystems,
         }
     };
     let served = serve_health(checks, find, supervisor).await;

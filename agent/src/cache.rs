@@ -11,6 +11,7 @@ mod metrics;
 mod shelf;
 mod state;
 mod subscribers;
+mod subscription;
 mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,13 +24,14 @@ use std::time::Duration;
 
 use credence_crypto::jwt::JwtSvid;
 use credence_crypto::x509::X509SvidKey;
-use credence_identity::{Bundle, Entry, EntryId, SelectorSet, TrustDomain};
+use credence_identity::{Bundle, Entry, EntryId, SelectorSet, SpiffeId, TrustDomain};
 use credence_runtime::clock::Clock;
 use credence_runtime::telemetry::{Measured, Telemetry};
 use tokio::sync::Notify;
 
 pub use shelf::EntryVersion;
 pub(crate) use state::Wanted;
+pub use subscription::Subscription;
 pub(crate) use survey::{HeldEntry, Survey};
 pub use tokens::{TokenError, TokenIssuer, WitSvidKey};
 pub(crate) use update::without_hint_duplicates;
@@ -37,7 +39,7 @@ pub use update::{CacheUpdate, Identity, Scope, WorkloadUpdate};
 
 use shelf::Moment;
 use state::State;
-use subscribers::SubscriberId;
+use subscription::Follower;
 use tokens::TokenCache;
 
 /// How much the cache may hold, and how long it waits.
@@ -134,22 +136,30 @@ impl Cache {
 
     /// As [`Cache::subscribe`], for another than the workload itself.
     pub fn subscribe_in(&self, scope: Scope, caller: SelectorSet) -> Subscription {
+        self.subscribe_as(Follower::Caller(scope, caller))
+    }
+
+    /// Follows an identity by its name, whether an entry has it yet or not: for what the operator of this agent asked
+    /// for, never on behalf of a process.
+    pub fn subscribe_to(&self, spiffe_id: SpiffeId) -> Subscription {
+        self.subscribe_as(Follower::Holder(spiffe_id))
+    }
+
+    fn subscribe_as(&self, follower: Follower) -> Subscription {
         let now = self.shared.clock.now();
         let mut state = self.lock();
-        let all_bundles = scope == Scope::AllBundles;
-        let (id, changed) = state.subscribers.add(caller.clone(), all_bundles);
+        let (id, changed) = match &follower {
+            Follower::Caller(scope, caller) => {
+                state.subscribers.add(caller.clone(), *scope == Scope::AllBundles)
+            }
+            Follower::Holder(spiffe_id) => state.subscribers.add_holder(spiffe_id.clone()),
+        };
         let unsigned = |entry: &Arc<Entry>| state.svids.get(&entry.id).is_none();
-        if state.matching(scope, &caller, now).iter().any(unsigned) {
+        if follower.entries(&state, now).iter().any(unsigned) {
             self.shared.work.notify_one();
         }
         drop(state);
-        Subscription {
-            cache: self.clone(),
-            id,
-            scope,
-            caller,
-            changed,
-        }
+        Subscription::new(self.clone(), id, follower, changed)
     }
 
     /// The entries of a caller with these selectors, by id; of several with one hint the oldest.
@@ -161,6 +171,12 @@ impl Cache {
     pub fn matching_in(&self, scope: Scope, caller: &SelectorSet) -> Vec<Arc<Entry>> {
         let now = self.shared.clock.now();
         self.lock().matching(scope, caller, now)
+    }
+
+    /// The entries of an identity, whoever has it, by id.
+    pub fn entries_of(&self, spiffe_id: &SpiffeId) -> Vec<Arc<Entry>> {
+        let now = self.shared.clock.now();
+        self.lock().of_identity(spiffe_id, now)
     }
 
     /// The bundle of the own trust domain.
@@ -323,60 +339,6 @@ impl Cache {
 impl Shared {
     fn now(&self) -> Moment {
         Moment::now(&*self.clock)
-    }
-}
-
-/// The interest of one open stream; ends when it is dropped.
-#[derive(Debug)]
-pub struct Subscription {
-    cache: Cache,
-    id: SubscriberId,
-    scope: Scope,
-    caller: SelectorSet,
-    changed: Arc<Notify>,
-}
-
-impl Subscription {
-    /// What the caller has now.
-    pub fn update(&self) -> WorkloadUpdate {
-        self.cache.identities_in(self.scope, &self.caller)
-    }
-
-    /// Waits for a change that may concern the caller. Changes since the last wait are one, and one that came before
-    /// the call is not missed. What is seen afterwards can still be the same: see [`WorkloadUpdate::shows_same_as`].
-    ///
-    /// Cancel safe.
-    pub async fn changed(&mut self) {
-        self.changed.notified().await;
-    }
-
-    /// Waits until nothing of the caller's is pending, and returns it: the first answer of a stream. Bound it in time,
-    /// for the server may be away.
-    ///
-    /// Cancel safe.
-    pub async fn settled(&mut self) -> WorkloadUpdate {
-        loop {
-            let update = self.update();
-            if !update.pending {
-                return update;
-            }
-            self.changed().await;
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let now = self.cache.shared.clock.now();
-        let mut state = self.cache.lock();
-        state.subscribers.remove(self.id);
-        // The end of its use, by which what goes first is decided.
-        for entry in state.matching(self.scope, &self.caller, now) {
-            state.svids.touch(&entry.id);
-        }
-        if state.svids.is_over_limit() {
-            self.cache.shared.work.notify_one();
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod api;
 mod examples;
+mod files;
 mod healthcheck;
 mod run;
 
@@ -48,6 +49,8 @@ enum Command {
     /// The Workload API
     #[command(subcommand)]
     Api(api::Command),
+    /// Keeps certificates, keys and tokens in files, as spiffe-helper does
+    Files(files::Files),
 }
 
 /// The command line, for completion and for tests; `program` is the name that help shows.
@@ -65,11 +68,12 @@ pub fn main(program: &str, arguments: &[String], console: &mut Console<'_>) -> u
     };
     let outcome = match &program.command {
         Command::Validate(flags) => return run::validate(flags, console),
-        Command::Run(flags) => run::run(flags),
-        command => remote(command, console),
+        Command::Run(flags) => run::run(flags).map(|()| 0),
+        Command::Files(files) => files.run(),
+        command => remote(command, console).map(|()| 0),
     };
     match outcome {
-        Ok(()) => 0,
+        Ok(status) => status,
         Err(error) => {
             // Only those of the admin socket have the prefix that all commands of the server have: scripts compare the
             // text. Nothing better can be done when stderr is gone.
@@ -88,7 +92,7 @@ fn remote(command: &Command, console: &mut Console<'_>) -> Result<(), CommandErr
         .build()?;
     runtime.block_on(async {
         match command {
-            Command::Run(_) | Command::Validate(_) => Ok(()),
+            Command::Run(_) | Command::Validate(_) | Command::Files(_) => Ok(()),
             Command::Healthcheck(command) => command.call(console).await,
             Command::Api(command) => command.call(console).await,
             Command::Debug(command) => in_time(DEADLINE, command.call(console)).await,

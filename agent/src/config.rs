@@ -29,6 +29,7 @@ use crate::api::workload::WorkloadOptions;
 use crate::app::AdminPlan;
 use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
+use crate::files::{self, Job};
 pub use bootstrap::{BundleFormat, BundleSource, Rebootstrap, RebootstrapMode};
 pub use plugins::{KeyManagerConfig, NodeAttestorConfig};
 
@@ -78,6 +79,8 @@ pub struct AgentConfig {
     pub workload: Option<WorkloadOptions>,
     /// What Envoy's secrets are called.
     pub sds: SdsOptions,
+    /// Files that are kept current for software of this host.
+    pub files: Vec<Job>,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
     /// Where identities that are handed out are recorded (`audit_log_enabled`, which SPIRE's agent hasn't got).
@@ -215,6 +218,7 @@ fn read_agent(
     let experimental = experimental::read(agent);
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
     let sds = sds(agent);
+    let files = files::read_blocks(agent);
     let workload_key_type = workload_key_type(agent);
     let disable_workload_api = agent.boolean("disable_workload_api").unwrap_or(false);
     let sockets = sockets::read(agent, trust_domain.as_ref(), disable_workload_api);
@@ -246,6 +250,7 @@ fn read_agent(
         whole_sets: experimental.whole_sets,
         workload: (!disable_workload_api).then_some(workload),
         sds,
+        files,
         health_checks,
         telemetry: TelemetryConfig::default(),
         audit,

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod explain;
+pub mod files;
 pub mod keymanager;
 pub mod state;
 pub mod sync;

@@ -216,10 +216,10 @@ fn a_locked_store_degrades_and_recovers() {
 }
 
 /// A small file system, unmounted on drop. Mounting needs root.
-struct SmallDisk<'a>(&'a Path);
+pub(crate) struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path) -> Option<Self> {
+    pub(crate) fn mount(at: &'a Path) -> Option<Self> {
         std::fs::create_dir_all(at).expect("make the mount point");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=1m,mode=0750", "tmpfs"])

@@ -255,6 +255,7 @@ fn of_the_agent(golden: &mut Golden<'_>) {
     let token = fetched[0]["svids"][0]["svid"].as_str().expect("a token");
     golden.agent("api validate jwt", &format!("-audience a -svid {token}"));
     golden.watch();
+    golden.agent("files", "-config missing/helper.conf");
     golden.agent("logger get", "");
     golden.agent("logger set", "-level warn");
     golden.agent("logger reset", "");

@@ -16,6 +16,7 @@ mod endpoints;
 mod explain;
 mod faults;
 mod federation;
+mod files;
 mod first_contact;
 mod forced_rotation;
 mod golden;

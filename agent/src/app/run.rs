@@ -160,6 +160,7 @@ impl Plan {
             workload: config.workload,
             unix: config.unix,
             proc: ProcFs::from_env(),
+            files: config.files,
             health: config.health_checks,
             telemetry: config.telemetry,
             audit: config.audit,

@@ -93,6 +93,12 @@ impl State {
         entries
     }
 
+    /// The entries of an identity, whoever has it.
+    pub(crate) fn of_identity(&self, spiffe_id: &SpiffeId, now: Timestamp) -> Vec<Arc<Entry>> {
+        let named = self.entries.iter().filter(|entry| entry.spiffe_id == *spiffe_id);
+        named.filter(|entry| is_served(entry, now)).cloned().collect()
+    }
+
     pub(crate) fn bundle_of(&self, trust_domain: &TrustDomain) -> Option<&Arc<Bundle>> {
         if *trust_domain == self.bundle.trust_domain {
             Some(&self.bundle)
@@ -109,6 +115,16 @@ impl State {
         now: Timestamp,
     ) -> WorkloadUpdate {
         let entries = self.matching(scope, caller, now);
+        self.update_of(scope, entries, now)
+    }
+
+    /// What a holder of these entries is to have now; marks it as used.
+    pub(crate) fn update_of(
+        &mut self,
+        scope: Scope,
+        entries: Vec<Arc<Entry>>,
+        now: Timestamp,
+    ) -> WorkloadUpdate {
         let federated = match scope {
             Scope::AllBundles => self.federated.clone(),
             Scope::Workload | Scope::Process | Scope::Delegate => entries

@@ -1,12 +1,12 @@
 //! Who waits for changes: one per open stream of a workload.
 //!
-//! Invariant: a change wakes the subscribers whose selectors cover the entry, and no one else; several changes before a
+//! Invariant: a change wakes the subscribers whose selectors cover the entry, and those who named its SPIFFE ID, and no one else; several changes before a
 //! subscriber looks are one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use credence_identity::{Entry, Selector, SelectorSet};
+use credence_identity::{Entry, Selector, SelectorSet, SpiffeId};
 use tokio::sync::Notify;
 
 /// Names a subscriber while it lives.
@@ -17,6 +17,7 @@ pub(crate) struct Subscribers {
     last_id: SubscriberId,
     by_id: HashMap<SubscriberId, Subscriber>,
     by_selector: HashMap<Selector, BTreeSet<SubscriberId>>,
+    by_spiffe_id: HashMap<SpiffeId, BTreeSet<SubscriberId>>,
 }
 
 #[derive(Debug)]
@@ -49,10 +50,21 @@ impl Subscribers {
         (self.last_id, changed)
     }
 
+    /// Whoever follows an identity by its name, and has no selectors.
+    pub(crate) fn add_holder(&mut self, spiffe_id: SpiffeId) -> (SubscriberId, Arc<Notify>) {
+        let (id, changed) = self.add(SelectorSet::default(), false);
+        self.by_spiffe_id.entry(spiffe_id).or_default().insert(id);
+        (id, changed)
+    }
+
     pub(crate) fn remove(&mut self, id: SubscriberId) {
         let Some(gone) = self.by_id.remove(&id) else {
             return;
         };
+        self.by_spiffe_id.retain(|_, ids| {
+            ids.remove(&id);
+            !ids.is_empty()
+        });
         for selector in &gone.selectors {
             if let Some(ids) = self.by_selector.get_mut(selector) {
                 ids.remove(&id);
@@ -71,11 +83,13 @@ impl Subscribers {
             .map(|selector| self.by_selector.get(selector));
         // The rarest selector names the fewest candidates; one that nobody has leaves none.
         let candidates = covering.min_by_key(|ids| ids.map_or(0, BTreeSet::len)).flatten();
-        candidates.into_iter().flatten().copied().filter(|id| {
+        let covering = candidates.into_iter().flatten().copied().filter(|id| {
             self.by_id
                 .get(id)
                 .is_some_and(|subscriber| subscriber.selectors.contains_all(&entry.selectors))
-        })
+        });
+        let holders = self.by_spiffe_id.get(&entry.spiffe_id);
+        covering.chain(holders.into_iter().flatten().copied())
     }
 
     /// Those who want all bundles.
@@ -128,5 +142,16 @@ mod tests {
         assert_eq!(of(&subscribers, &[1]), [one]);
         subscribers.remove(one);
         assert!(subscribers.by_selector.is_empty() && subscribers.by_id.is_empty());
+    }
+
+    #[test]
+    fn a_holder_is_concerned_by_the_entries_of_its_identity_only() {
+        let mut subscribers = Subscribers::default();
+        let (mine, other) = (entry("mine"), entry("other"));
+        let (holder, _) = subscribers.add_holder(mine.spiffe_id.clone());
+        assert_eq!(subscribers.of(&mine).collect::<Vec<_>>(), [holder]);
+        assert!(!subscribers.want(&other));
+        subscribers.remove(holder);
+        assert!(!subscribers.want(&mine) && subscribers.by_spiffe_id.is_empty());
     }
 }

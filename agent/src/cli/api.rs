@@ -98,7 +98,7 @@ impl Connection {
 }
 
 /// A request with the header that the Workload API demands (SPIFFE Workload Endpoint, section 3).
-fn request<T>(message: T) -> Request<T> {
+pub(super) fn request<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request
         .metadata_mut()

@@ -20,4 +20,7 @@ pub(super) const EXAMPLES: &[Example] = &[
         "-audience https://api.example.org -svid eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln",
     ),
     ("api watch", "-socketPath /run/spire/agent.sock"),
+    ("files", "-config helper.conf"),
+    ("files", "-config helper.conf -daemon-mode=false"),
+    ("files", "-config helper.conf -- nginx -g \"daemon off;\""),
 ];

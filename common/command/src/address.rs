@@ -38,6 +38,14 @@ pub struct Defaults {
 }
 
 impl SocketFlags {
+    /// Whether the command line says anything about the socket.
+    pub fn is_given(&self) -> bool {
+        [&self.socket_path, &self.instance]
+            .into_iter()
+            .flatten()
+            .any(|text| !text.is_empty())
+    }
+
     /// The path of the socket. `environment` looks a variable up.
     pub fn resolve(
         &self,

@@ -39,6 +39,24 @@ pub struct Findings {
     pub subsystems: BTreeMap<&'static str, Option<String>>,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether a restart would help.
+    Live,
+    /// Whether it can serve.
+    Ready,
+}
+
+/// An answer to a probe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Code and reason of HTTP.
+    pub status: &'static str,
+    /// What is told about it.
+    pub body: Value,
+}
+
 /// Listens as configured, answers by what `find` says at each request, and returns the real address.
 ///
 /// # Errors
@@ -46,6 +64,18 @@ pub struct Findings {
 pub async fn serve_health(
     checks: HealthChecks,
     find: impl Fn() -> Findings + Send + Sync + 'static,
+    supervisor: &Supervisor,
+) -> io::Result<SocketAddr> {
+    serve_probes(checks, move |probe| report(&find(), probe), supervisor).await
+}
+
+/// As [`serve_health`], with answers of another form.
+///
+/// # Errors
+/// As there.
+pub async fn serve_probes(
+    checks: HealthChecks,
+    find: impl Fn(Probe) -> Answer + Send + Sync + 'static,
     supervisor: &Supervisor,
 ) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((checks.bind_address.as_str(), checks.bind_port)).await?;
@@ -75,7 +105,7 @@ pub async fn serve_health(
 
 async fn answer(
     checks: &HealthChecks,
-    find: &(impl Fn() -> Findings + Sync),
+    find: &(impl Fn(Probe) -> Answer + Sync),
     mut stream: TcpStream,
 ) -> io::Result<()> {
     let mut head = Vec::with_capacity(1024);
@@ -91,17 +121,21 @@ async fn answer(
         (Some("GET" | "HEAD"), Some(target)) => target.split('?').next().unwrap_or_default(),
         _ => "",
     };
-    let response = match path {
-        path if path == checks.ready_path => report(&find(), |found| found.ready),
-        path if path == checks.live_path => report(&find(), |found| found.live),
-        _ => response("404 Not Found", &json!({})),
+    let found = match path {
+        path if path == checks.ready_path => find(Probe::Ready),
+        path if path == checks.live_path => find(Probe::Live),
+        _ => Answer {
+            status: "404 Not Found",
+            body: json!({}),
+        },
     };
+    let response = response(&found);
     stream.write_all(response.as_bytes()).await?;
     stream.shutdown().await
 }
 
 /// As SPIRE words it: a map of subsystems, 200 or 500.
-fn report(found: &Findings, well: impl FnOnce(&Findings) -> bool) -> String {
+fn report(found: &Findings, probe: Probe) -> Answer {
     let detail = |error: &Option<String>| {
         error
             .as_ref()
@@ -111,15 +145,22 @@ fn report(found: &Findings, well: impl FnOnce(&Findings) -> bool) -> String {
         .subsystems
         .iter()
         .map(|(name, error)| ((*name).to_owned(), detail(error)));
-    let status = if well(found) {
+    let well = match probe {
+        Probe::Live => found.live,
+        Probe::Ready => found.ready,
+    };
+    let status = if well {
         "200 OK"
     } else {
         "500 Internal Server Error"
     };
-    response(status, &Value::Object(Map::from_iter(details)))
+    Answer {
+        status,
+        body: Value::Object(Map::from_iter(details)),
+    }
 }
 
-fn response(status: &str, body: &Value) -> String {
+fn response(Answer { status, body }: &Answer) -> String {
     let body = body.to_string();
     let length = body.len();
     format!(

@@ -94,7 +94,19 @@ struct Shared {
 /// # Errors
 /// [`LogError`].
 pub fn init(options: &LogOptions) -> Result<LogHandle, LogError> {
-    let (layer, handle) = layer_writing_to(options, output(options)?);
+    init_with(options, output(options)?)
+}
+
+/// As [`init`], to standard error, for a program whose standard output is another's.
+///
+/// # Errors
+/// [`LogError::AlreadySet`].
+pub fn init_stderr(options: &LogOptions) -> Result<LogHandle, LogError> {
+    init_with(options, Box::new(io::stderr()))
+}
+
+fn init_with(options: &LogOptions, output: Box<dyn Write + Send>) -> Result<LogHandle, LogError> {
+    let (layer, handle) = layer_writing_to(options, output);
     tracing::subscriber::set_global_default(Registry::default().with(layer))
         .map_err(|_| LogError::AlreadySet)?;
     Ok(handle)

@@ -46,6 +46,7 @@ impl Whole {
             workload: Some(WorkloadOptions::default()),
             unix: Some(UnixOptions::default()),
             proc: ProcFs::at("/proc"),
+            files: Vec::new(),
             health: None,
             explain: lab.path("measured-explain.sock"),
             telemetry,

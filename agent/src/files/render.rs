@@ -1,0 +1,95 @@
+//! From documents to the bytes of files.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use credence_crypto::bundle::{certificate_to_pem, private_key_to_pem};
+use credence_crypto::x509::Certificate;
+use credence_identity::Timestamp;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::job::{Named, X509Files};
+use super::material::Material;
+use super::writer::Batch;
+
+/// A file with its bytes, which are erased with it.
+pub(crate) struct Rendered {
+    pub(crate) name: OsString,
+    pub(crate) mode: u32,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Rendered {
+    pub(crate) fn new(file: &Named, bytes: Zeroizing<Vec<u8>>) -> Self {
+        let Named { name, mode } = file.clone();
+        Self { name, mode, bytes }
+    }
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rendered({}, {} bytes)", self.name.display(), self.bytes.len())
+    }
+}
+
+impl X509Files {
+    /// The files, those first that others follow.
+    pub(crate) fn render(&self, material: &Material, now: Timestamp) -> Vec<Batch> {
+        let valid = |certificate: &&Certificate| !self.omit_expired || now <= certificate.not_after();
+        let (mut chain, mut bundle): (Vec<_>, Vec<_>) =
+            (material.chain.iter().collect(), material.bundle.iter().collect());
+        if self.intermediates_in_bundle {
+            bundle.extend(chain.drain(chain.len().min(1)..));
+        }
+        if self.federated {
+            bundle.extend(material.federated.values().flatten());
+        }
+        chain.retain(valid);
+        bundle.retain(valid);
+
+        let key = private_key_to_pem(material.svid.key.pkcs8_der());
+        let key = || Zeroizing::new(key.as_bytes().to_vec());
+        let mut batches = Vec::new();
+        let bundle_file = self.bundle.as_ref().map(|file| Rendered::new(file, pem(&bundle)));
+        match (&self.pair, bundle_file) {
+            (Some((svid_file, key_file)), bundle_file) => {
+                let mut files = vec![
+                    Rendered::new(svid_file, pem(&chain)),
+                    Rendered::new(key_file, key()),
+                ];
+                files.extend(bundle_file);
+                batches.push(Batch::Generation(files));
+            }
+            (None, bundle_file) => batches.extend(bundle_file.map(Batch::Single)),
+        }
+        if let Some(file) = &self.combined {
+            // Sized beforehand: growing would leave a copy of the key behind.
+            let (chain, key) = (pem(&chain), key());
+            let mut bytes = Zeroizing::new(Vec::with_capacity(chain.len() + key.len()));
+            bytes.extend_from_slice(&chain);
+            bytes.extend_from_slice(&key);
+            batches.push(Batch::Single(Rendered::new(file, bytes)));
+        }
+        batches
+    }
+}
+
+/// All JWT bundles as spiffe-helper writes them: a JSON object of Base64 JWK Sets by trust domain.
+pub(crate) fn jwt_bundles(file: &Named, bundles: &BTreeMap<String, String>) -> Batch {
+    let encoded = bundles
+        .iter()
+        .map(|(name, keys)| (name.clone(), Value::String(STANDARD.encode(keys))));
+    let text = Value::Object(Map::from_iter(encoded)).to_string();
+    Batch::Single(Rendered::new(file, Zeroizing::new(text.into_bytes())))
+}
+
+fn pem(certificates: &[&Certificate]) -> Zeroizing<Vec<u8>> {
+    let blocks = certificates
+        .iter()
+        .map(|certificate| certificate_to_pem(certificate.der()));
+    Zeroizing::new(blocks.collect::<String>().into_bytes())
+}

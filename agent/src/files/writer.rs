@@ -1,0 +1,195 @@
+//! Writing: a certificate with its key and bundle as one generation, and each other file by itself.
+//!
+//! Files that belong together lie in a folder of their own, `.NAME.<random>`, which nobody sees before it is whole. The
+//! link `.NAME.current` names the folder that counts, and one rename of it swaps all of them; the names that were asked
+//! for are links through it and are made once. Invariant: at each moment, after a kill at each of them, and with a full
+//! disk, `.NAME.current` leads to a whole generation, and a file by itself is the old or the new one.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::folder::{Content, Folder, FolderError, beside, is_beside};
+use super::owner::{NotPermitted, Owner};
+use super::render::Rendered;
+
+/// Where files go, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The folder; it must exist.
+    pub folder: PathBuf,
+    /// Whose files they are to be.
+    pub owner: Owner,
+    /// Whether a folder in which strangers can replace names is refused.
+    pub guarded: bool,
+}
+
+/// What is written in one go.
+#[derive(Debug)]
+pub(crate) enum Batch {
+    /// Files that belong together, named by the first.
+    Generation(Vec<Rendered>),
+    /// One file by itself.
+    Single(Rendered),
+}
+
+/// A step that is done: after each the process may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The folder of a generation is there, empty.
+    Begun,
+    /// One of its files is.
+    FileWritten,
+    /// It is whole and on disk.
+    Whole,
+    /// It counts.
+    Swapped,
+    /// One of the names asked for leads to it.
+    Linked,
+    /// What an earlier one left is gone.
+    Cleaned,
+    /// A file by itself was replaced.
+    Replaced,
+}
+
+/// Why files were not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The folder or the disk.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The owner.
+    #[error(transparent)]
+    Owner(#[from] NotPermitted),
+    /// The thread that wrote is gone.
+    #[error("writing was interrupted: {0}")]
+    Interrupted(String),
+}
+
+impl Target {
+    /// Writes one batch. Blocks on the disk: for a thread that may.
+    ///
+    /// # Errors
+    /// [`WriteError`]; what was there before still counts.
+    pub(crate) fn write(&self, batch: &Batch) -> Result<(), WriteError> {
+        self.write_observed(batch, &mut |_| {})
+    }
+
+    /// As [`Target::write`]; `observe` is told of each step.
+    pub(crate) fn write_observed(
+        &self,
+        batch: &Batch,
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<(), WriteError> {
+        self.owner.acting(|| {
+            let folder = Folder::open(&self.folder)?;
+            if self.guarded {
+                folder.refuse_exposed(&self.owner)?;
+            }
+            let _alone = folder.lock()?;
+            match batch {
+                Batch::Generation(files) => self.write_generation(&folder, files, observe),
+                Batch::Single(file) => self.write_single(&folder, file, observe),
+            }
+        })?
+    }
+
+    fn write_single(
+        &self,
+        folder: &Folder,
+        file: &Rendered,
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<(), WriteError> {
+        clean(folder, &file.name, &[]);
+        folder.replace(file.content(), &self.owner)?;
+        observe(Step::Replaced);
+        folder.sync()?;
+        Ok(())
+    }
+
+    fn write_generation(
+        &self,
+        folder: &Folder,
+        files: &[Rendered],
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<(), WriteError> {
+        let Some(first) = files.first() else { return Ok(()) };
+        let current = current(&first.name);
+        let before = folder.points_to(&current);
+        let generation = beside(&first.name)?;
+        let made = self
+            .fill(folder, &generation, files, observe)
+            .and_then(|()| folder.point(&current, &generation));
+        if let Err(error) = made {
+            folder.forget(&generation);
+            return Err(error.into());
+        }
+        observe(Step::Swapped);
+        folder.sync()?;
+        for file in files {
+            let through = Path::new(&current).join(&file.name);
+            folder.point(&file.name, through.as_os_str())?;
+            observe(Step::Linked);
+        }
+        folder.sync()?;
+        // A reader that has found the one before may still be at it.
+        let mut kept = vec![generation];
+        kept.extend(before);
+        clean(folder, &first.name, &kept);
+        for file in files.iter().skip(1) {
+            clean(folder, &file.name, &kept);
+        }
+        clean(folder, &current, &kept);
+        observe(Step::Cleaned);
+        Ok(())
+    }
+
+    fn fill(
+        &self,
+        folder: &Folder,
+        generation: &OsStr,
+        files: &[Rendered],
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<(), FolderError> {
+        let inside = folder.make_folder(generation, &self.owner)?;
+        observe(Step::Begun);
+        for file in files {
+            inside.make_file(file.content(), &self.owner)?;
+            observe(Step::FileWritten);
+        }
+        inside.open_up()?;
+        inside.sync()?;
+        folder.sync()?;
+        observe(Step::Whole);
+        Ok(())
+    }
+}
+
+impl Rendered {
+    fn content(&self) -> Content<'_> {
+        Content {
+            name: &self.name,
+            mode: self.mode,
+            bytes: &self.bytes,
+        }
+    }
+}
+
+/// The link to the generation that counts.
+fn current(name: &OsStr) -> OsString {
+    let mut link = OsString::from(".");
+    link.push(name);
+    link.push(".current");
+    link
+}
+
+/// Removes what writers that died left behind. What can't be removed is for the next one.
+fn clean(folder: &Folder, name: &OsStr, kept: &[OsString]) {
+    for found in folder.names().unwrap_or_default() {
+        if is_beside(&found, name) && !kept.contains(&found) {
+            folder.forget(&found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
