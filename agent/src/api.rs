@@ -11,8 +11,10 @@ mod follow;
 pub mod health;
 #[cfg(test)]
 mod lab;
+pub mod limits;
 pub mod peer;
 mod reflection;
+pub mod sds;
 mod tokens;
 mod view;
 pub mod workload;
@@ -36,10 +38,13 @@ use crate::explain::Refusals;
 
 pub use explain::serve_explain;
 use health::AgentHealth;
+use sds::{EnvoySecrets, SdsOptions};
 use workload::{WorkloadApi, WorkloadOptions};
 
 /// Streams that one connection may have open: Envoy has one for each secret.
 const MAX_STREAMS: u32 = 1024;
+
+const SDS: &str = "envoy.service.secret.v3.SecretDiscoveryService";
 
 /// What connections get at shutdown to end well. Who waits for the agent's exit waits for this too.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -77,18 +82,39 @@ pub struct Ground {
     pub shutdown: CancellationToken,
 }
 
-/// Serves workloads on `listener` until shutdown. Without `workload`, which is absent with `disable_workload_api`, the
-/// Workload API's methods are Unimplemented.
+/// What is served on the public socket, besides health and reflection. The methods of an API that isn't are
+/// Unimplemented.
+#[derive(Debug, Clone)]
+pub struct PublicApis {
+    /// The Workload API; none with `disable_workload_api`.
+    pub workload: Option<WorkloadOptions>,
+    /// Envoy's secrets; none with `disable_sds_api`.
+    pub sds: Option<SdsOptions>,
+}
+
+impl PublicApis {
+    /// What the log calls them.
+    pub fn name(&self) -> &'static str {
+        match (&self.workload, &self.sds) {
+            (Some(_), Some(_)) => "Workload and SDS APIs",
+            (Some(_), None) => "Workload API",
+            (None, Some(_)) => "SDS API",
+            (None, None) => "no APIs",
+        }
+    }
+}
+
+/// Serves workloads on `listener` until shutdown.
 ///
 /// # Errors
 /// [`ServeError`]; a connection that fails is no error.
 pub async fn serve_public(
     listener: UnixListener,
     ground: Arc<Ground>,
-    workload: Option<WorkloadOptions>,
+    apis: PublicApis,
 ) -> Result<(), ServeError> {
     peer::raise_descriptor_limit();
-    let routes = routes(&ground, workload)?;
+    let routes = routes(&ground, apis)?;
     serve(listener, &ground, routes).await
 }
 
@@ -110,7 +136,7 @@ async fn serve(listener: UnixListener, ground: &Ground, routes: Routes) -> Resul
 
 /// The methods that are counted: neither health nor reflection, as with SPIRE.
 fn counted_methods() -> impl Iterator<Item = (&'static str, &'static str)> {
-    const COUNTED: [(&str, &[&str]); 4] = [
+    const COUNTED: [(&str, &[&str]); 5] = [
         (
             "SpiffeWorkloadAPI",
             &[
@@ -123,6 +149,7 @@ fn counted_methods() -> impl Iterator<Item = (&'static str, &'static str)> {
                 "FetchWITBundles",
             ],
         ),
+        (SDS, &["StreamSecrets", "DeltaSecrets", "FetchSecrets"]),
         (
             "spire.api.agent.delegatedidentity.v1.DelegatedIdentity",
             &[
@@ -149,15 +176,19 @@ async fn patience(shutdown: &CancellationToken) {
     tokio::time::sleep(GOODBYE).await;
 }
 
-fn routes(ground: &Arc<Ground>, workload: Option<WorkloadOptions>) -> Result<Routes, ServeError> {
+fn routes(ground: &Arc<Ground>, apis: PublicApis) -> Result<Routes, ServeError> {
     let mut routes = RoutesBuilder::default();
     let mut services = vec!["grpc.health.v1.Health"];
     let mut probe = None;
-    if let Some(options) = workload {
+    if let Some(options) = apis.workload {
         let own = Process::own(&ground.proc).map_err(ServeError::Process)?;
         probe = Some((ground.attestors.clone(), own));
         routes.add_service(WorkloadApi::new(ground.clone(), options).into_service());
         services.push("SpiffeWorkloadAPI");
+    }
+    if let Some(options) = apis.sds {
+        routes.add_service(EnvoySecrets::new(ground.clone(), options).into_service());
+        services.push(SDS);
     }
     routes.add_service(HealthServer::new(AgentHealth::new(
         probe,

@@ -28,8 +28,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::admin::{AdminApi, serve_admin};
-use crate::api::workload::WorkloadOptions;
-use crate::api::{Ground, serve_explain, serve_public};
+use crate::api::{Ground, PublicApis, serve_explain, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
 use crate::explain::{Node, Refusals, Running, SocketFile};
@@ -52,8 +51,8 @@ pub struct Plan {
     pub socket: Option<PathBuf>,
     /// The admin socket, if there is to be one.
     pub admin: Option<AdminPlan>,
-    /// What the Workload API does; none if it isn't served.
-    pub workload: Option<WorkloadOptions>,
+    /// What is served there.
+    pub apis: PublicApis,
     /// The workload attestor `unix`, if it is configured.
     pub unix: Option<UnixOptions>,
     /// Where `/proc` is.
@@ -161,7 +160,7 @@ pub async fn start(
         clock: clock.clone(),
         journal: plan.sync.journal.clone(),
         refusals: Refusals::default(),
-        workload_api: plan.workload.is_some(),
+        workload_api: plan.apis.workload.is_some(),
         running: Arc::default(),
     };
     explain(&plan.explain, &node, supervisor);
@@ -214,10 +213,10 @@ pub async fn start(
             address = %socket.display(),
             network = "unix",
             subsystem_name = "endpoints",
-            apis = "Workload and SDS APIs",
+            apis = plan.apis.name(),
             "Starting agent APIs"
         );
-        let serving = serve_public(listener, ground, plan.workload);
+        let serving = serve_public(listener, ground, plan.apis);
         supervisor.spawn_graceful("workload-api", serving);
     }
     files::keep(files, &synced.cache, &clock, supervisor);

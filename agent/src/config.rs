@@ -25,6 +25,8 @@ use credence_runtime::config::{
 use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
 
+use crate::api::limits::RateLimits;
+use crate::api::sds::SdsOptions;
 use crate::api::workload::WorkloadOptions;
 use crate::app::AdminPlan;
 use crate::attestor::workload::UnixOptions;
@@ -77,8 +79,8 @@ pub struct AgentConfig {
     pub whole_sets: bool,
     /// What the Workload API does; none if it isn't served.
     pub workload: Option<WorkloadOptions>,
-    /// What Envoy's secrets are called.
-    pub sds: SdsOptions,
+    /// What Envoy's secrets are called; none if they aren't served.
+    pub sds: Option<SdsOptions>,
     /// Files that are kept current for software of this host.
     pub files: Vec<Job>,
     /// HTTP probes, if switched on.
@@ -87,30 +89,6 @@ pub struct AgentConfig {
     pub audit: Option<AuditSink>,
     /// Where measurements go.
     pub telemetry: TelemetryConfig,
-}
-
-/// The `sds` block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SdsOptions {
-    /// The secret that is a workload's first X.509-SVID.
-    pub default_svid_name: String,
-    /// The secret that is the bundle of the own trust domain.
-    pub default_bundle_name: String,
-    /// The secret that is all bundles.
-    pub default_all_bundles_name: String,
-    /// Envoy's own validation instead of that by SPIFFE ID.
-    pub disable_spiffe_cert_validation: bool,
-}
-
-impl Default for SdsOptions {
-    fn default() -> Self {
-        Self {
-            default_svid_name: "default".to_owned(),
-            default_bundle_name: "ROOTCA".to_owned(),
-            default_all_bundles_name: "ALL".to_owned(),
-            disable_spiffe_cert_validation: false,
-        }
-    }
 }
 
 /// Where the server listens.
@@ -217,11 +195,14 @@ fn read_agent(
     let join_token = plugins::join_token(agent);
     let experimental = experimental::read(agent);
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
-    let sds = sds(agent);
+    let sds = sds(agent, experimental.rate_limits);
     let files = files::read_blocks(agent);
     let workload_key_type = workload_key_type(agent);
     let disable_workload_api = agent.boolean("disable_workload_api").unwrap_or(false);
-    let sockets = sockets::read(agent, trust_domain.as_ref(), disable_workload_api);
+    let disable_sds_api = agent.boolean("disable_sds_api").unwrap_or(false);
+    // With one of the two APIs the socket is there, as SPIRE has it: health and reflection are on it too.
+    let is_public = !(disable_workload_api && disable_sds_api);
+    let sockets = sockets::read(agent, trust_domain.as_ref(), is_public);
     let texts = |key| agent.strings(key).into_iter().map(|text| text.value);
     let workload = WorkloadOptions {
         allow_unauthenticated_verifiers: agent.boolean("allow_unauthenticated_verifiers").unwrap_or(false),
@@ -249,7 +230,7 @@ fn read_agent(
         key_exchange: experimental.key_exchange,
         whole_sets: experimental.whole_sets,
         workload: (!disable_workload_api).then_some(workload),
-        sds,
+        sds: (!disable_sds_api).then_some(sds),
         files,
         health_checks,
         telemetry: TelemetryConfig::default(),
@@ -258,7 +239,7 @@ fn read_agent(
 }
 
 /// `sds`: what Envoy's secrets are called.
-fn sds(agent: &Section<'_>) -> SdsOptions {
+fn sds(agent: &Section<'_>, rate_limits: RateLimits) -> SdsOptions {
     let block = agent.block_or_empty("sds");
     let defaults = SdsOptions::default();
     let sds = SdsOptions {
@@ -272,6 +253,7 @@ fn sds(agent: &Section<'_>) -> SdsOptions {
             .string("default_all_bundles_name")
             .unwrap_or(defaults.default_all_bundles_name),
         disable_spiffe_cert_validation: block.boolean("disable_spiffe_cert_validation").unwrap_or(false),
+        rate_limits,
     };
     if sds.default_all_bundles_name == sds.default_bundle_name {
         block.warn(

@@ -1,5 +1,5 @@
 //! The wire: messages and services of SPIRE's public APIs, of the SPIFFE Workload and Broker APIs, of gRPC health,
-//! and of our own push protocol, compiled from `proto/`.
+//! of Envoy's secrets, and of our own push protocol, compiled from `proto/`.
 //!
 //! Modules mirror the protobuf packages; the Workload API, which has no package, is [`spiffe_workload`]. Nothing is
 //! checked here: whoever receives a message turns it into types of `credence-identity` at its edge.
@@ -157,6 +157,71 @@ pub mod spire {
             }
         }
     }
+}
+
+/// `envoy`: the part of Envoy's API that its secrets need.
+pub mod envoy {
+    /// `envoy.config`.
+    pub mod config {
+        /// `envoy.config.core`.
+        pub mod core {
+            package!(
+                /// `envoy.config.core.v3`: who asks, and where bytes are.
+                v3,
+                "envoy.config.core.v3"
+            );
+        }
+    }
+    /// `envoy.extensions`.
+    pub mod extensions {
+        /// `envoy.extensions.transport_sockets`.
+        pub mod transport_sockets {
+            /// `envoy.extensions.transport_sockets.tls`.
+            pub mod tls {
+                package!(
+                    /// `envoy.extensions.transport_sockets.tls.v3`: secrets.
+                    v3,
+                    "envoy.extensions.transport_sockets.tls.v3"
+                );
+            }
+        }
+    }
+    /// `envoy.service`.
+    pub mod service {
+        /// `envoy.service.discovery`.
+        pub mod discovery {
+            package!(
+                /// `envoy.service.discovery.v3`: the discovery protocol.
+                v3,
+                "envoy.service.discovery.v3"
+            );
+        }
+        /// `envoy.service.secret`.
+        pub mod secret {
+            package!(
+                /// `envoy.service.secret.v3`: the service that gives out secrets.
+                v3,
+                "envoy.service.secret.v3"
+            );
+        }
+    }
+    /// `envoy.type`.
+    pub mod r#type {
+        package!(
+            /// `envoy.type.v3`: versions.
+            v3,
+            "envoy.r#type.v3"
+        );
+    }
+}
+
+/// `google`.
+pub mod google {
+    package!(
+        /// `google.rpc`: how something ended.
+        rpc,
+        "google.rpc"
+    );
 }
 
 /// `grpc`.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::envoy::config::core::v3 as core;
+use crate::envoy::service::discovery::v3 as discovery;
 use crate::{spiffe::broker, spiffe_workload as workload, spire::api};
 
 /// Stands for a secret of so many bytes.
@@ -45,9 +47,95 @@ redact! {
     api::types::Witsvid { shown: [id, expires_at, issued_at, hint], secret: [token] }
 }
 
+/// Bytes of a certificate, or of a private key: the message doesn't say which.
+impl fmt::Debug for core::DataSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { specifier } = self;
+        f.debug_struct("DataSource")
+            .field("specifier", specifier)
+            .finish()
+    }
+}
+
+impl fmt::Debug for core::data_source::Specifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filename(path) => f.debug_tuple("Filename").field(path).finish(),
+            Self::InlineBytes(bytes) => f
+                .debug_tuple("InlineBytes")
+                .field(&Redacted(bytes.len()))
+                .finish(),
+            Self::InlineString(text) => f
+                .debug_tuple("InlineString")
+                .field(&Redacted(text.len()))
+                .finish(),
+        }
+    }
+}
+
+/// An encoded secret has its key in plain sight.
+impl fmt::Debug for discovery::DiscoveryResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version_info,
+            resources,
+            type_url,
+            nonce,
+        } = self;
+        let resources: Vec<_> = resources.iter().map(|any| Redacted(any.value.len())).collect();
+        f.debug_struct("DiscoveryResponse")
+            .field("version_info", version_info)
+            .field("resources", &resources)
+            .field("type_url", type_url)
+            .field("nonce", nonce)
+            .finish()
+    }
+}
+
+impl fmt::Debug for discovery::Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            resource,
+            name,
+        } = self;
+        let resource = resource.as_ref().map(|any| Redacted(any.value.len()));
+        f.debug_struct("Resource")
+            .field("version", version)
+            .field("resource", &resource)
+            .field("name", name)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::spire::api::types::JoinToken;
+
+    #[test]
+    fn what_envoy_gets_is_not_shown() {
+        let source = core::DataSource {
+            specifier: Some(core::data_source::Specifier::InlineBytes(b"secret".to_vec())),
+        };
+        let any = || prost_types::Any {
+            type_url: "t".to_owned(),
+            value: b"secret".to_vec(),
+        };
+        let whole = discovery::DiscoveryResponse {
+            resources: vec![any()],
+            ..Default::default()
+        };
+        let part = discovery::Resource {
+            resource: Some(any()),
+            ..Default::default()
+        };
+        for shown in [format!("{source:?}"), format!("{whole:?}"), format!("{part:?}")] {
+            assert!(shown.contains("<6 bytes>"), "{shown}");
+            // Neither as text nor as a list of numbers.
+            assert!(!shown.contains("secret") && !shown.contains("115"), "{shown}");
+        }
+    }
 
     #[test]
     fn a_token_is_not_shown() {

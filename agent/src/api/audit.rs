@@ -6,32 +6,22 @@
 use std::sync::Arc;
 
 use credence_crypto::jwt::JwtSvid;
-use credence_crypto::x509::X509SvidKey;
 use credence_identity::{Entry, SelectorSet, Timestamp};
 use credence_runtime::audit::{AuditEvent, AuditFields, AuditLog};
 use serde_json::Value;
 
 use super::call::Call;
-use crate::cache::WorkloadUpdate;
+use crate::cache::Identity;
 
 const MESSAGE: &str = "SVID issued";
 
 impl<O> Call<O> {
     /// The X.509-SVIDs of a message that weren't in the one before.
-    pub(super) fn record_x509(
-        &self,
-        update: &WorkloadUpdate,
-        before: Option<&WorkloadUpdate>,
-        selectors: &SelectorSet,
-    ) {
+    pub(super) fn record_x509(&self, given: &[Identity], before: &[Identity], selectors: &SelectorSet) {
         let Some(log) = &self.ground.audit else { return };
-        let held: Vec<&Arc<X509SvidKey>> = before
-            .into_iter()
-            .flat_map(|before| &before.identities)
-            .map(|identity| &identity.svid)
-            .collect();
-        for identity in &update.identities {
-            if held.iter().any(|svid| Arc::ptr_eq(svid, &identity.svid)) {
+        for identity in given {
+            let is_held = |held: &Identity| Arc::ptr_eq(&held.svid, &identity.svid);
+            if before.iter().any(is_held) {
                 continue;
             }
             let svid = &identity.svid.svid;

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// The messages of a stream.
 pub(super) type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
-/// On whose behalf a stream is open, and what it may be told.
+/// On whose behalf a stream is open.
 pub(super) trait Session: Send + Sync + 'static {
     /// What the stream is answered from.
     fn ground(&self) -> &Ground;
@@ -39,6 +39,12 @@ pub(super) trait Session: Send + Sync + 'static {
     /// Waits for the end of a process without which the stream has no purpose.
     fn ended(&self) -> impl Future<Output = ()> + Send;
 
+    /// The end when the agent stops.
+    fn stopping(&self) -> Status;
+}
+
+/// A session that is shown one [`View`], and what it may be told.
+pub(super) trait Audience: Session {
     /// Whether this may be shown at all; an error ends the stream.
     fn admit(
         &self,
@@ -50,9 +56,6 @@ pub(super) trait Session: Send + Sync + 'static {
     /// What becomes of a stream whose first identities aren't signed in time; none to go on waiting.
     fn late(&self, selectors: &SelectorSet) -> Option<Status>;
 
-    /// The end when the agent stops.
-    fn stopping(&self) -> Status;
-
     /// Says in the log what is shown.
     fn log(&self, update: &WorkloadUpdate);
 
@@ -60,23 +63,87 @@ pub(super) trait Session: Send + Sync + 'static {
     fn record(&self, update: &WorkloadUpdate, before: Option<&WorkloadUpdate>, selectors: &SelectorSet);
 }
 
+/// What a session has of the cache, and each change to it.
+pub(super) struct Watch<S> {
+    pub(super) session: S,
+    /// Theirs when they were last asked for.
+    pub(super) selectors: SelectorSet,
+    subscription: Subscription,
+}
+
+impl<S: Session> Watch<S> {
+    /// Begins with whom it is for.
+    ///
+    /// # Errors
+    /// What the session says.
+    pub(super) async fn open(session: S) -> Result<Self, Status> {
+        let selectors = session.selectors().await?;
+        session.open(&selectors)?;
+        let cache = &session.ground().cache;
+        let subscription = cache.subscribe_in(session.scope(), selectors.clone());
+        Ok(Self {
+            session,
+            selectors,
+            subscription,
+        })
+    }
+
+    /// Waits until something may be new. Cancel safe.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub(super) async fn changed(&mut self) -> Result<(), Status> {
+        tokio::select! {
+            () = self.subscription.changed() => Ok(()),
+            () = self.session.ended() => Ok(()),
+            () = self.session.ground().shutdown.cancelled() => Err(self.session.stopping()),
+        }
+    }
+
+    /// Asks anew whose it is: before each message.
+    ///
+    /// # Errors
+    /// What the session says.
+    pub(super) async fn ask_again(&mut self) -> Result<(), Status> {
+        let selectors = self.session.selectors().await?;
+        if selectors != self.selectors {
+            let cache = &self.session.ground().cache;
+            self.subscription = cache.subscribe_in(self.session.scope(), selectors.clone());
+            self.selectors = selectors;
+        }
+        Ok(())
+    }
+
+    /// What is theirs.
+    pub(super) fn update(&self) -> WorkloadUpdate {
+        self.subscription.update()
+    }
+
+    /// Waits a while for what isn't signed yet; should that take longer, what is there has to do.
+    ///
+    /// # Errors
+    /// What the session says, and when the agent stops.
+    pub(super) async fn settled(&mut self) -> Result<WorkloadUpdate, Status> {
+        tokio::select! {
+            waited = timeout(PATIENCE, self.subscription.settled()) => drop(waited),
+            () = self.session.ground().shutdown.cancelled() => return Err(self.session.stopping()),
+        }
+        self.ask_again().await?;
+        Ok(self.update())
+    }
+}
+
 /// Opens the stream; its first message is there already.
 ///
 /// # Errors
 /// What the session says; Unavailable at shutdown.
-pub(super) async fn follow<S: Session, M: Send + 'static>(
+pub(super) async fn follow<S: Audience, M: Send + 'static>(
     session: S,
     view: View<M>,
 ) -> Result<Messages<M>, Status> {
-    let selectors = session.selectors().await?;
-    session.open(&selectors)?;
-    let cache = &session.ground().cache;
-    let subscription = cache.subscribe_in(session.scope(), selectors.clone());
     let mut follower = Follower {
-        session,
+        watch: Watch::open(session).await?,
         view,
-        selectors,
-        subscription,
         shown: None,
     };
     let first = follower.first().await?;
@@ -105,22 +172,16 @@ pub(super) fn messages<M: Send + 'static>(first: M, source: impl Source<M>) -> M
 }
 
 struct Follower<S, M> {
-    session: S,
+    watch: Watch<S>,
     view: View<M>,
-    selectors: SelectorSet,
-    subscription: Subscription,
     shown: Option<WorkloadUpdate>,
 }
 
-impl<S: Session, M: Send + 'static> Source<M> for Follower<S, M> {
+impl<S: Audience, M: Send + 'static> Source<M> for Follower<S, M> {
     async fn next(&mut self) -> Result<M, Status> {
         loop {
-            tokio::select! {
-                () = self.subscription.changed() => {}
-                () = self.session.ended() => {}
-                () = self.session.ground().shutdown.cancelled() => return Err(self.session.stopping()),
-            }
-            self.ask_again().await?;
+            self.watch.changed().await?;
+            self.watch.ask_again().await?;
             let update = self.look().await?;
             self.admit(&update)?;
             // With the server away everything may have expired: what the workload has is no better, so say nothing.
@@ -136,59 +197,50 @@ impl<S: Session, M: Send + 'static> Source<M> for Follower<S, M> {
     }
 }
 
-impl<S: Session, M: Send + 'static> Follower<S, M> {
+impl<S: Audience, M: Send + 'static> Follower<S, M> {
     async fn first(&mut self) -> Result<M, Status> {
         let update = self.look().await?;
         self.admit(&update)?;
         if !self.shows_nothing(&update) {
             return Ok(self.show(update));
         }
-        match self.session.late(&self.selectors) {
+        match self.watch.session.late(&self.watch.selectors) {
             Some(late) => Err(late),
             None => self.next().await,
         }
     }
 
-    /// What is theirs. What isn't signed yet is waited for, so that a message is complete; should that take longer, what
-    /// is there has to do.
+    /// What is theirs. What isn't signed yet is waited for, so that a message is complete.
     async fn look(&mut self) -> Result<WorkloadUpdate, Status> {
-        let update = self.subscription.update();
-        if !(self.view.shows_svids && update.pending) {
-            return Ok(update);
+        let update = self.watch.update();
+        if self.view.shows_svids && update.is_pending() {
+            self.watch.settled().await
+        } else {
+            Ok(update)
         }
-        tokio::select! {
-            waited = timeout(PATIENCE, self.subscription.settled()) => drop(waited),
-            () = self.session.ground().shutdown.cancelled() => return Err(self.session.stopping()),
-        }
-        self.ask_again().await?;
-        Ok(self.subscription.update())
-    }
-
-    async fn ask_again(&mut self) -> Result<(), Status> {
-        let selectors = self.session.selectors().await?;
-        if selectors != self.selectors {
-            let cache = &self.session.ground().cache;
-            self.subscription = cache.subscribe_in(self.session.scope(), selectors.clone());
-            self.selectors = selectors;
-        }
-        Ok(())
     }
 
     fn admit(&self, update: &WorkloadUpdate) -> Result<(), Status> {
-        self.session.admit(update, &self.selectors, self.view.shows_svids)
+        let Watch {
+            session, selectors, ..
+        } = &self.watch;
+        session.admit(update, selectors, self.view.shows_svids)
     }
 
     /// Whether identities are registered of which none is signed.
     fn shows_nothing(&self, update: &WorkloadUpdate) -> bool {
-        self.view.shows_svids && update.pending && update.identities.is_empty()
+        self.view.shows_svids && update.is_pending() && update.identities.is_empty()
     }
 
     fn show(&mut self, update: WorkloadUpdate) -> M {
+        let Watch {
+            session, selectors, ..
+        } = &self.watch;
         if self.view.shows_svids && tracing::enabled!(tracing::Level::DEBUG) {
-            self.session.log(&update);
+            session.log(&update);
         }
         if self.view.shows_svids {
-            self.session.record(&update, self.shown.as_ref(), &self.selectors);
+            session.record(&update, self.shown.as_ref(), selectors);
         }
         let message = (self.view.message)(&update);
         self.shown = Some(update);

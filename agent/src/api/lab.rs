@@ -1,6 +1,7 @@
 //! The agent's APIs on real sockets, whose callers are this test process.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,7 +31,8 @@ use tonic::{Request, Status};
 use super::follow::Messages;
 use super::workload::{WorkloadApi, WorkloadOptions};
 use crate::api::peer::Caller;
-use crate::api::{Ground, serve_public};
+use crate::api::sds::SdsOptions;
+use crate::api::{Ground, PublicApis, serve_public};
 use crate::attestor::workload::{ProcFs, Process, UnixOptions, WorkloadAttestors};
 use crate::cache::{Cache, CacheLimits, CacheUpdate, TokenError, TokenIssuer, WitSvidKey};
 use crate::explain::Refusals;
@@ -144,11 +146,27 @@ impl TokenIssuer<WitSvidKey> for Issuer {
     }
 }
 
+/// A log in memory.
+#[derive(Clone, Default)]
+pub(in crate::api) struct Sink(pub(in crate::api) Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a lab begins with.
 pub(in crate::api) struct Setup {
     pub(in crate::api) now: Timestamp,
     pub(in crate::api) proc: ProcFs,
     pub(in crate::api) workload: Option<WorkloadOptions>,
+    pub(in crate::api) sds: Option<SdsOptions>,
     pub(in crate::api) audit: Option<AuditSink>,
 }
 
@@ -158,6 +176,7 @@ impl Default for Setup {
             now: START,
             proc: ProcFs::at("/proc"),
             workload: Some(WorkloadOptions::default()),
+            sds: Some(SdsOptions::default()),
             audit: None,
         }
     }
@@ -203,7 +222,7 @@ impl Lab {
         let socket = folder.path().join("100% own.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let supervisor = Supervisor::new();
-        let (_, log) = layer_writing_to(&LogOptions::default(), Box::new(std::io::sink()));
+        let (_, log) = layer_writing_to(&LogOptions::default(), Box::new(io::sink()));
         let audit = setup
             .audit
             .map(|sink| AuditLog::start(&sink, &log, clock.clone(), &supervisor).unwrap());
@@ -216,10 +235,12 @@ impl Lab {
             audit,
             shutdown: supervisor.token(),
         });
-        supervisor.spawn_graceful(
-            "public socket",
-            serve_public(listener, ground.clone(), setup.workload),
-        );
+        let apis = PublicApis {
+            workload: setup.workload,
+            sds: setup.sds,
+        };
+        let serving = serve_public(listener, ground.clone(), apis);
+        supervisor.spawn_graceful("public socket", serving);
         Self {
             cache,
             clock,

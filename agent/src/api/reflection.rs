@@ -17,7 +17,7 @@ pub(super) fn add_to(routes: &mut RoutesBuilder, services: &[&str]) -> Result<()
     Ok(())
 }
 
-/// The files that define `services`, with what these import.
+/// The files that define `services`, with all that these import.
 fn files_of(services: &[&str]) -> Result<FileDescriptorSet, Error> {
     let mut all = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?.file;
     let mut wanted: Vec<String> = Vec::new();
@@ -28,8 +28,18 @@ fn files_of(services: &[&str]) -> Result<FileDescriptorSet, Error> {
         };
         if file.service.iter().any(|service| defines(service.name())) {
             wanted.push(file.name().to_owned());
-            wanted.extend(file.dependency.iter().cloned());
         }
+    }
+    let mut looked_at = 0;
+    while let Some(name) = wanted.get(looked_at) {
+        let file = all.iter().find(|file| file.name() == name);
+        let imports = file.map(|file| file.dependency.clone()).unwrap_or_default();
+        for import in imports {
+            if !wanted.contains(&import) {
+                wanted.push(import);
+            }
+        }
+        looked_at += 1;
     }
     all.retain(|file| wanted.iter().any(|name| name == file.name()));
     Ok(FileDescriptorSet { file: all })

@@ -7,7 +7,6 @@
 mod claims;
 mod header;
 mod jwt;
-mod limits;
 mod session;
 mod wit;
 
@@ -27,11 +26,9 @@ use tonic::{Request, Response, Status};
 
 use super::call::Call;
 use super::follow::{Messages, follow};
+use super::limits::{Limits, RateLimits};
 use super::{Ground, view};
 use header::Demand;
-use limits::Limits;
-
-pub use limits::RateLimits;
 
 /// Bytes of a request: a token with room to spare. Memory for it is a caller's to take.
 const MAX_REQUEST: usize = 256 * 1024;
@@ -70,7 +67,13 @@ type WorkloadCall = Call<Profile>;
 impl WorkloadApi {
     /// Serves what the cache holds to the callers whom the attestors know; open streams end at shutdown.
     pub fn new(ground: Arc<Ground>, options: WorkloadOptions) -> Self {
-        let limits = Limits::new(options.rate_limits);
+        let limits = options.rate_limits;
+        let limits = Limits::new([
+            ("FetchX509SVID", limits.fetch_x509_svid),
+            ("FetchJWTSVID", limits.fetch_jwt_svid),
+            ("FetchX509Bundles", limits.fetch_x509_bundles),
+            ("FetchJWTBundles", limits.fetch_jwt_bundles),
+        ]);
         let profile = Arc::new(Profile { options, limits });
         Self { ground, profile }
     }

@@ -12,6 +12,7 @@ use credence_runtime::log::{self, LogError, LogHandle};
 use credence_runtime::supervisor::{Supervisor, TaskFailure};
 
 use super::{Plan, StartError, start};
+use crate::api::PublicApis;
 use crate::attestor::node::{NoJoinToken, NodeAttestor};
 use crate::attestor::workload::ProcFs;
 use crate::config::{AgentConfig, KeyManagerConfig, NodeAttestorConfig, Warning};
@@ -157,7 +158,10 @@ impl Plan {
             explain: config.data_dir.join(explain::SOCKET),
             socket: config.socket_path,
             admin: config.admin,
-            workload: config.workload,
+            apis: PublicApis {
+                workload: config.workload,
+                sds: config.sds,
+            },
             unix: config.unix,
             proc: ProcFs::from_env(),
             files: config.files,

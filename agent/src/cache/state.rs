@@ -134,25 +134,22 @@ impl State {
                 .map(|(name, bundle)| (name.clone(), bundle.clone()))
                 .collect(),
         };
-        let registered = entries.len();
-        let mut identities = Vec::with_capacity(registered);
+        let mut identities = Vec::with_capacity(entries.len());
+        let mut unsigned = Vec::new();
         for entry in entries {
             self.svids.touch(&entry.id);
-            if let Some(kept) = self
-                .svids
-                .get(&entry.id)
-                .filter(|kept| kept.serves_at(&entry, now))
-            {
-                identities.push(Identity {
+            let kept = self.svids.get(&entry.id);
+            match kept.filter(|kept| kept.serves_at(&entry, now)) {
+                Some(kept) => identities.push(Identity {
                     svid: kept.document().clone(),
                     entry,
-                });
+                }),
+                None => unsigned.push(entry),
             }
         }
-        let pending = identities.len() < registered;
         WorkloadUpdate {
             identities,
-            pending,
+            unsigned,
             bundle: self.bundle.clone(),
             federated,
         }

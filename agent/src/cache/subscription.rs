@@ -76,7 +76,7 @@ impl Subscription {
     pub async fn settled(&mut self) -> WorkloadUpdate {
         loop {
             let update = self.update();
-            if !update.pending {
+            if !update.is_pending() {
                 return update;
             }
             self.changed().await;

@@ -98,12 +98,12 @@ async fn a_caller_gets_what_all_its_selectors_cover_once_it_is_signed() {
     );
     assert!(fixture.cache.identities(&caller(&[3])).is_unregistered());
     let before = fixture.cache.identities(&caller(&[1]));
-    assert!(before.pending && before.identities.is_empty() && !before.is_unregistered());
+    assert!(before.is_pending() && before.identities.is_empty() && !before.is_unregistered());
     fixture.sign();
     assert_eq!(ids(&fixture.cache.identities(&caller(&[1]))), ["a"]);
     let both = fixture.cache.identities(&caller(&[1, 2, 3]));
     assert_eq!(ids(&both), ["a", "b"]);
-    assert!(!both.pending);
+    assert!(!both.is_pending());
     assert_eq!(fixture.wanted(), [] as [&str; 0]);
     assert_eq!(fixture.cache.x509_svid_count(), 2, "the stored one isn't served");
 }
@@ -115,7 +115,7 @@ async fn nothing_expired_is_served_and_a_forward_step_renews_at_once() {
     advance(Duration::from_secs(2)).await;
     fixture.clock.step_forward(Duration::from_secs(3600));
     let update = fixture.cache.identities(&caller(&[1]));
-    assert!(update.identities.is_empty() && update.pending);
+    assert!(update.identities.is_empty() && update.is_pending());
     assert_eq!(fixture.wanted(), ["a"]);
     fixture.clock.step_back(Duration::from_secs(7200));
     assert_eq!(
@@ -354,5 +354,5 @@ async fn another_entry_of_the_same_version_is_signed_anew() {
         ..names
     }]);
     assert_eq!(fixture.wanted(), ["a"]);
-    assert!(fixture.cache.identities(&caller(&[1])).pending);
+    assert!(fixture.cache.identities(&caller(&[1])).is_pending());
 }

@@ -48,8 +48,8 @@ pub struct WorkloadUpdate {
     /// Its identities with a live SVID, by entry id, of which the first is the default; of several with one hint only
     /// the oldest.
     pub identities: Vec<Identity>,
-    /// Whether a further identity is registered for it but not signed yet.
-    pub pending: bool,
+    /// The entries by which further identities are registered for it that aren't signed yet, by entry id.
+    pub unsigned: Vec<Arc<Entry>>,
     /// The bundle of the own trust domain.
     pub bundle: Arc<Bundle>,
     /// The bundles of the trust domains that its entries federate with, pending ones included.
@@ -59,7 +59,12 @@ pub struct WorkloadUpdate {
 impl WorkloadUpdate {
     /// Whether no entry matches the caller: it has no identity and none is on its way.
     pub fn is_unregistered(&self) -> bool {
-        self.identities.is_empty() && !self.pending
+        self.identities.is_empty() && !self.is_pending()
+    }
+
+    /// Whether a further identity is registered for it but not signed yet.
+    pub fn is_pending(&self) -> bool {
+        !self.unsigned.is_empty()
     }
 
     /// Whether both show the caller the same documents.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use credence_runtime::config::{Section, UnknownKeys, feature_flags, key_exchange};
 use credence_runtime::tls::KeyExchange;
 
-use crate::api::workload::RateLimits;
+use crate::api::limits::RateLimits;
 
 const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -16,16 +16,10 @@ pub(super) struct Sockets {
     pub(super) admin: Option<AdminPlan>,
 }
 
-/// `trust_domain` is that of the agent, if it could be read.
-pub(super) fn read(
-    agent: &Section<'_>,
-    trust_domain: Option<&TrustDomain>,
-    disable_workload_api: bool,
-) -> Sockets {
-    let disable_sds_api = agent.boolean("disable_sds_api").unwrap_or(false);
+/// `trust_domain` is that of the agent, if it could be read; `is_public` whether anything is served to workloads.
+pub(super) fn read(agent: &Section<'_>, trust_domain: Option<&TrustDomain>, is_public: bool) -> Sockets {
     let path = safe_path(agent, "socket_path", DEFAULT_SOCKET_PATH);
-    // With one of the two APIs the socket is there, as SPIRE has it: health and reflection are on it too.
-    let public = (!(disable_workload_api && disable_sds_api)).then_some(path);
+    let public = is_public.then_some(path);
     let delegates = delegates(agent, trust_domain);
     let admin = agent.string("admin_socket_path").map(|_| {
         let socket = safe_path(agent, "admin_socket_path", "");

@@ -2,7 +2,7 @@ use credence_runtime::audit::AuditSink;
 use credence_runtime::log::Level;
 
 use super::*;
-use crate::api::workload::RateLimits;
+use crate::api::limits::RateLimits;
 
 const PLUGINS: &str = r#"
     KeyManager "memory" {}
@@ -97,7 +97,7 @@ fn defaults_are_those_of_spire() {
     );
     assert_eq!(
         (config.cache.availability_target, config.sds),
-        (None, SdsOptions::default())
+        (None, Some(SdsOptions::default()))
     );
     let unix = config.unix.unwrap();
     assert_eq!(
@@ -112,7 +112,7 @@ fn all_keys_are_read() {
         r#"data_dir = "/var/a" socket_path = "/run/a/public/api.sock"
         log_level = "debug" trust_bundle_format = "spiffe" workload_x509_svid_key_type = "rsa-2048"
         x509_svid_cache_max_size = 7 jwt_svid_cache_max_size = "8" allow_unauthenticated_verifiers = true
-        allowed_foreign_jwt_claims = ["a", "b"] disable_sds_api = true rebootstrap_mode = "auto" rebootstrap_delay = "90s"
+        allowed_foreign_jwt_claims = ["a", "b"] disable_sds_api = false rebootstrap_mode = "auto" rebootstrap_delay = "90s"
         availability_target = "48h" log_selectors = ["unix:uid"]
         sds { default_svid_name = "s" default_bundle_name = "b" default_all_bundles_name = "a" disable_spiffe_cert_validation = true }
         experimental { sync_interval = "1s" jwt_svid_cache_hit_timeout = "6s"
@@ -160,7 +160,9 @@ fn all_keys_are_read() {
         config.cache.availability_target,
         Some(Duration::from_secs(48 * 3600))
     );
-    assert!(config.sds.disable_spiffe_cert_validation && config.sds.default_all_bundles_name == "a");
+    let sds = config.sds.unwrap();
+    assert!(sds.disable_spiffe_cert_validation && sds.default_all_bundles_name == "a");
+    assert_eq!(sds.rate_limits, limits);
 }
 
 #[test]
@@ -438,6 +440,7 @@ fn the_admin_socket_is_away_from_the_public_one() {
         ))
         .unwrap();
         assert!(config.socket_path.is_none(), "nothing would be served there");
+        assert!(config.workload.is_none() && config.sds.is_none());
     }
     for id in ["spiffe://other.org/x", "proxy"] {
         let delegates = format!("authorized_delegates = [\"{id}\"]");

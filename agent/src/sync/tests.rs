@@ -72,7 +72,7 @@ impl Agent {
                     .map(|one| one.svid.svid.id.path())
                     .collect();
                 found.sort_unstable();
-                if !update.pending && found == names {
+                if !update.is_pending() && found == names {
                     return update;
                 }
                 subscription.changed().await;

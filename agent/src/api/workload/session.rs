@@ -8,7 +8,7 @@ use tonic::Status;
 use super::WorkloadCall;
 use crate::api::Ground;
 use crate::api::call::log;
-use crate::api::follow::Session;
+use crate::api::follow::{Audience, Session};
 use crate::cache::{Scope, WorkloadUpdate};
 use crate::explain::Stage;
 
@@ -94,6 +94,12 @@ impl Session for WorkloadCall {
         self.caller.ended().await;
     }
 
+    fn stopping(&self) -> Status {
+        self.shutting_down()
+    }
+}
+
+impl Audience for WorkloadCall {
     fn admit(
         &self,
         update: &WorkloadUpdate,
@@ -112,12 +118,9 @@ impl Session for WorkloadCall {
         Some(self.not_signed_yet(selectors))
     }
 
-    fn stopping(&self) -> Status {
-        self.shutting_down()
-    }
-
     fn record(&self, update: &WorkloadUpdate, before: Option<&WorkloadUpdate>, selectors: &SelectorSet) {
-        self.record_x509(update, before, selectors);
+        let before = before.map_or(&[][..], |before| &before.identities);
+        self.record_x509(&update.identities, before, selectors);
     }
 
     fn log(&self, update: &WorkloadUpdate) {

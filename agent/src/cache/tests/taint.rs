@@ -80,7 +80,10 @@ impl Fixture {
     fn served_under(&self, authority: usize) -> usize {
         let id = AUTHORITIES[authority].certificate().subject_key_id().unwrap();
         let update = self.cache.identities(&caller(&[1]));
-        assert!(!update.pending, "what is held is served until it is replaced");
+        assert!(
+            !update.is_pending(),
+            "what is held is served until it is replaced"
+        );
         let under = |identity: &&Identity| identity.svid.svid.authority_key_id.as_deref() == Some(id);
         update.identities.iter().filter(under).count()
     }

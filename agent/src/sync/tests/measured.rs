@@ -21,6 +21,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::lab::id_of;
 use super::*;
+use crate::api::PublicApis;
 use crate::api::workload::WorkloadOptions;
 use crate::app;
 use crate::attestor::workload::{ProcFs, UnixOptions};
@@ -43,7 +44,10 @@ impl Whole {
             sync: lab.plan(token, "agent", KeyManager::memory()),
             socket: Some(lab.path("agent.sock")),
             admin: None,
-            workload: Some(WorkloadOptions::default()),
+            apis: PublicApis {
+                workload: Some(WorkloadOptions::default()),
+                sds: None,
+            },
             unix: Some(UnixOptions::default()),
             proc: ProcFs::at("/proc"),
             files: Vec::new(),

@@ -61,7 +61,7 @@ async fn a_year_in_which_whatever_the_agent_serves_verifies() {
 
         let update = subscription.update();
         assert!(
-            !update.pending && update.identities.len() == ENTRIES.len(),
+            !update.is_pending() && update.identities.len() == ENTRIES.len(),
             "a gap at {now}"
         );
         assert!(

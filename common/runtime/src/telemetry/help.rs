@@ -143,6 +143,7 @@ const HELP: &[(&str, &str)] = &[
         "workload_api.discovered_selectors",
         "Selectors that attestations of workloads found.",
     ),
+    ("sds_api.nack", "Secrets that an Envoy refused."),
     ("workload_api.workload_attestation", "Attestations of workloads."),
     (
         "workload_api.workload_attestor",

@@ -6,7 +6,7 @@ use tonic::Status;
 use super::Delegates;
 use crate::api::Ground;
 use crate::api::call::{Call, log};
-use crate::api::follow::Session;
+use crate::api::follow::{Audience, Session};
 use crate::attestor::workload::Process;
 use crate::cache::{Scope, WorkloadUpdate};
 
@@ -70,6 +70,12 @@ impl Session for Delegation {
         }
     }
 
+    fn stopping(&self) -> Status {
+        self.call.shutting_down()
+    }
+}
+
+impl Audience for Delegation {
     /// That there is no identity is an answer too: a delegate asks before the entry is made.
     fn admit(&self, _: &WorkloadUpdate, _: &SelectorSet, _: bool) -> Result<(), Status> {
         Ok(())
@@ -79,12 +85,9 @@ impl Session for Delegation {
         None
     }
 
-    fn stopping(&self) -> Status {
-        self.call.shutting_down()
-    }
-
     fn record(&self, update: &WorkloadUpdate, before: Option<&WorkloadUpdate>, selectors: &SelectorSet) {
-        self.call.record_x509(update, before, selectors);
+        let before = before.map_or(&[][..], |before| &before.identities);
+        self.call.record_x509(&update.identities, before, selectors);
     }
 
     fn log(&self, update: &WorkloadUpdate) {

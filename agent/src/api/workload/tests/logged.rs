@@ -1,26 +1,9 @@
 //! What stands in the log of a call: scripts wait for these words.
 
-use std::io::{self, Write};
-use std::sync::Mutex;
-
 use credence_runtime::log::{LogOptions, layer_writing_to};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
-
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn lines_have_spires_words_and_fields() {

@@ -108,6 +108,7 @@ async fn reflection_names_what_is_served_and_nothing_else() {
     names.sort();
     let wanted = [
         "SpiffeWorkloadAPI",
+        "envoy.service.secret.v3.SecretDiscoveryService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
     ];

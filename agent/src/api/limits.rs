@@ -26,31 +26,27 @@ pub struct RateLimits {
     pub fetch_secrets: Option<u32>,
 }
 
-/// Those of the Workload API at work.
+/// Those of one API at work.
 #[derive(Debug)]
 pub(super) struct Limits {
-    by_method: [(&'static str, Option<Limiter>); 4],
+    by_method: Vec<(&'static str, Limiter)>,
 }
 
 impl Limits {
-    pub(super) fn new(limits: RateLimits) -> Self {
-        let by_method = [
-            ("FetchX509SVID", limits.fetch_x509_svid),
-            ("FetchJWTSVID", limits.fetch_jwt_svid),
-            ("FetchX509Bundles", limits.fetch_x509_bundles),
-            ("FetchJWTBundles", limits.fetch_jwt_bundles),
-        ];
+    /// Methods with calls a second, none for no limit.
+    pub(super) fn new<const N: usize>(limits: [(&'static str, Option<u32>); N]) -> Self {
+        let limited = limits
+            .into_iter()
+            .filter_map(|(method, limit)| Some((method, Limiter::new(limit?)?)));
         Self {
-            by_method: by_method.map(|(method, limit)| (method, limit.and_then(Limiter::new))),
+            by_method: limited.collect(),
         }
     }
 
     /// Whether callers with these selectors may make one more call of the method now.
     pub(super) fn allow(&self, method: &str, caller: &SelectorSet) -> bool {
         let limiter = self.by_method.iter().find(|(name, _)| *name == method);
-        limiter
-            .and_then(|(_, limiter)| limiter.as_ref())
-            .is_none_or(|limiter| limiter.allow(caller))
+        limiter.is_none_or(|(_, limiter)| limiter.allow(caller))
     }
 }
 
@@ -109,10 +105,7 @@ mod tests {
     /// Conforms: WAP-50
     #[tokio::test(start_paused = true)]
     async fn callers_with_the_same_selectors_share_a_second_of_calls() {
-        let limits = Limits::new(RateLimits {
-            fetch_jwt_svid: Some(3),
-            ..RateLimits::default()
-        });
+        let limits = Limits::new([("FetchJWTSVID", Some(3)), ("FetchX509SVID", None)]);
         let caller = |uid| selectors(&[uid]).into_iter().collect::<SelectorSet>();
         let calls = |uid, count: usize| {
             (0..count)
