@@ -303,7 +303,7 @@ fn workload_key_type(agent: &Section<'_>) -> KeyType {
     if key_type == KeyType::Rsa4096 {
         agent.fault(
             "workload_x509_svid_key_type",
-            "must be rsa-2048, ec-p256 or ec-p384",
+            "key type \"rsa-4096\" is too slow for workloads; must be one of [rsa-2048, ec-p256, ec-p384]",
         );
     }
     key_type

@@ -146,10 +146,12 @@ impl Beginning {
         let (key, csr) = self.custody.prepare(None).await.map_err(Failure::renewal)?;
         let attesting = attest_over(channel.clone(), &*self.attestor, csr);
         let telemetry = self.custody.keys.telemetry();
-        let attested = telemetry
-            .watch("node.attestor.new_svid", attesting)
-            .await
-            .map_err(Failure::attestation)?;
+        let call = telemetry
+            .call("node.attestor.new_svid")
+            .with_label("attestor", self.attestor.attestation_type());
+        let attested = call.run(attesting).await;
+        call.end(&attested);
+        let attested = attested.map_err(Failure::attestation)?;
         let bundle = bundle_over(channel)
             .await
             .map_err(|error| Failure::attestation(error.into()))?;

@@ -115,7 +115,8 @@ impl Trail {
             .with("authorized_via", authorized.how())
             .with("method", method.name)
             .with("request_id", call.request_id.to_string())
-            .with("service", method.log_service());
+            .with("service", method.log_service())
+            .with("subsystem_name", "api");
         fields = match call.caller() {
             Caller::Local { uid, gid, .. } => fields
                 .with("caller_uid", *uid)

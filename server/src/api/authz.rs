@@ -116,9 +116,11 @@ impl Method {
 
     /// The service as SPIRE's log names it, such as `svid.v1.SVID`.
     pub(crate) fn log_service(&self) -> &'static str {
-        self.service_name
-            .strip_prefix("spire.api.server.")
-            .unwrap_or(self.service_name)
+        match self.service_name {
+            "spire.api.server.logger.v1.Logger" => "Logger",
+            "grpc.health.v1.Health" => "Health",
+            name => name.strip_prefix("spire.api.server.").unwrap_or(name),
+        }
     }
 
     /// As a gRPC client names it: `/package.Service/Method`.

@@ -55,6 +55,7 @@ impl pb::bundle_server::Bundle for BundleService {
             .telemetry()
             .counted("datastore.bundle.fetch");
         let call = Call::of(&request)?.clone();
+        call.note("trust_domain_id", self.context.trust_domain.as_str());
         own::get(&self.context, &call, request.get_ref()).map(Response::new)
     }
 
@@ -120,6 +121,7 @@ impl pb::bundle_server::Bundle for BundleService {
         &self,
         request: Request<pb::BatchSetFederatedBundleRequest>,
     ) -> Result<Response<pb::BatchSetFederatedBundleResponse>, Status> {
+        let _counted = self.context.registry.telemetry().counted("datastore.bundle.set");
         let answer = federated::set(&self.context, request.into_inner()).await;
         Ok(Response::new(answer))
     }

@@ -65,7 +65,7 @@ impl Call {
     }
 
     /// Adds to what the audit log says of the call; never a secret.
-    pub(crate) fn note(&self, name: &str, value: &str) {
+    pub(crate) fn note(&self, name: &str, value: impl Into<serde_json::Value>) {
         if let Some(notes) = &self.notes {
             notes.add(name, value);
         }

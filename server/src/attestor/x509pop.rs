@@ -195,7 +195,7 @@ struct Challenged {
 impl Challenger for Challenged {
     fn answered(self: Box<Self>, response: &[u8]) -> Result<Step, AttestError> {
         const WHAT: &str = "challenge response verification failed";
-        let response: wire::Response = serde_json::from_slice(response)
+        let response = wire::Response::parse(response)
             .map_err(|error| malformed("unable to unmarshal challenge response", error))?;
         let leaf = self.path.first().ok_or_else(|| denied(WHAT, "no certificate"))?;
         let (nonce, proof) = match (
@@ -211,23 +211,20 @@ impl Challenger for Challenged {
                     s: ecdsa.s.0,
                 },
             ),
-            _ => {
-                return Err(denied(
-                    WHAT,
-                    "response has no signature by the type of the certificate's key",
-                ));
-            }
+            (Some(true), ..) => return Err(denied(WHAT, "expecting RSA response")),
+            _ => return Err(denied(WHAT, "expecting ECDSA response")),
         };
         if nonce.len() != NONCE {
-            return Err(denied(
-                WHAT,
-                format!("nonce has {} bytes instead of {NONCE}", nonce.len()),
-            ));
+            return Err(denied(WHAT, "invalid response nonce"));
         }
+        let kind = match &proof {
+            PopSignature::Rsa(_) => "RSA",
+            PopSignature::Ecdsa { .. } => "ECDSA",
+        };
         let message = [self.nonce.as_slice(), &nonce].concat();
         leaf.public_key()
             .verify_possession(&message, &proof)
-            .map_err(|error| denied(WHAT, error))?;
+            .map_err(|_| denied(WHAT, format!("{kind} signature verify failed")))?;
         self.attested(leaf).map(Step::Attested)
     }
 }
@@ -241,11 +238,7 @@ impl Shared {
     ) -> Result<Vec<Certificate>, AttestError> {
         // Before anything is parsed: each costs time.
         if shown.certificates.len().saturating_sub(1) > config.max_intermediates {
-            let most = config.max_intermediates;
-            return Err(malformed(
-                "too many intermediate certificates",
-                format!("at most {most} are taken"),
-            ));
+            return Err(too_much("too many intermediate certificates"));
         }
         let mut certificates = shown.certificates.iter().enumerate().map(|(at, der)| {
             Certificate::from_der(&der.0).map_err(|error| match at {
@@ -265,11 +258,7 @@ impl Shared {
                     0 => "leaf certificate".to_owned(),
                     _ => format!("intermediate certificate {}", at - 1),
                 };
-                let most = config.max_rsa_bits;
-                return Err(malformed(
-                    &format!("{which} key size too large"),
-                    format!("at most {most} bits are taken"),
-                ));
+                return Err(too_much(&format!("{which} key size too large")));
             }
         }
         let own;
@@ -386,6 +375,10 @@ fn malformed(what: &str, cause: impl Display) -> AttestError {
 
 fn no_certificate() -> AttestError {
     AttestError::Malformed(format!("nodeattestor({TYPE}): no certificate to attest"))
+}
+
+fn too_much(what: &str) -> AttestError {
+    AttestError::Malformed(format!("nodeattestor({TYPE}): {what}"))
 }
 
 fn denied(what: &str, cause: impl Display) -> AttestError {

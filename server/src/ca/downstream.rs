@@ -20,6 +20,7 @@ impl Authority {
         let chain = active
             .signer
             .sign_downstream(own, csr.public_key(), now - BACKDATE, until)?;
+        self.issuers.measured.count("server_ca.sign.x509_ca_svid", 1);
         if let Some(made) = chain.first() {
             tracing::debug!(spiffe_id = %own.id(), expiration = %made.not_after(), "Signed X509 CA SVID");
         }

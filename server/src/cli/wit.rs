@@ -56,23 +56,33 @@ pub(super) struct Mint {
     output: Output,
 }
 
+impl Mint {
+    /// Key type and algorithm don't fit, in SPIRE's words.
+    fn unfit(&self) -> CommandError {
+        let (key, algorithm) = (&self.key_type, &self.algorithm);
+        CommandError::new(match algorithm.as_str() {
+            "ES256" | "ES384" => {
+                format!("unsupported key type '{key}' for '{algorithm}' signing algorithm")
+            }
+            "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" => {
+                format!("unsupported key type '{key}' for signing algorithm '{algorithm}'")
+            }
+            _ => format!("unsupported signing algorithm: {algorithm}"),
+        })
+    }
+}
+
 impl RemoteCommand for Mint {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         if self.spiffe_id.is_empty() {
             return Err(CommandError::new("spiffeID must be specified"));
         }
-        let key_type: KeyType = self
-            .key_type
-            .parse()
-            .map_err(|_| CommandError::new(format!("unsupported key type '{}'", self.key_type)))?;
         let request_id = id(&self.spiffe_id)?;
+        let key_type: KeyType = self.key_type.parse().map_err(|_| self.unfit())?;
         let key = PrivateKey::generate(key_type)
             .map_err(|error| CommandError::chain(&error).context("could not generate private key"))?;
         if confirmation_algorithm(key.public_key(), &self.algorithm).is_none() {
-            return Err(CommandError::new(format!(
-                "unsupported key type '{}' for signing algorithm '{}'",
-                self.key_type, self.algorithm
-            )));
+            return Err(self.unfit());
         }
         let request = MintWitsvidRequest {
             id: Some(request_id),

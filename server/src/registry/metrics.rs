@@ -3,7 +3,9 @@
 //! Owns names only. SPIRE counts operations on its database; here they are those on the state and the changes of a commit,
 //! each of which took as long as the commit did.
 
-use credence_identity::SpiffeId;
+use std::sync::Arc;
+
+use credence_identity::{Bundle, SpiffeId};
 
 use super::{Registry, State};
 use crate::store::Change;
@@ -33,9 +35,8 @@ fn operation(state: &State, change: &Change) -> &'static str {
         Change::BundlePut(bundle) if state.bundle(&bundle.trust_domain).is_none() => {
             "datastore.bundle.create"
         }
-        // The own bundle grows by authorities.
         Change::BundlePut(bundle) if bundle.trust_domain == *state.trust_domain() => {
-            "datastore.bundle.append"
+            of_own_bundle(state.own_bundle(), bundle)
         }
         Change::BundlePut(_) => "datastore.bundle.update",
         Change::BundleDelete(_) => "datastore.bundle.delete",
@@ -45,6 +46,42 @@ fn operation(state: &State, change: &Change) -> &'static str {
         Change::RelationshipPut(_) => "datastore.federation_relationship.update",
         Change::RelationshipDelete(_) => "datastore.federation_relationship.delete",
         Change::JournalPut(_) => "datastore.ca_journal.set",
+    }
+}
+
+/// The own bundle grows by authorities, and loses them when they have ended or are revoked.
+fn of_own_bundle(before: Option<&Arc<Bundle>>, after: &Bundle) -> &'static str {
+    let Some(before) = before else {
+        return "datastore.bundle.create";
+    };
+    let x509 = |bundle: &Bundle| {
+        let all = &bundle.x509_authorities;
+        (
+            all.len(),
+            all.iter().filter(|authority| authority.tainted).count(),
+        )
+    };
+    let jwt = |bundle: &Bundle| {
+        let all = &bundle.jwt_authorities;
+        (
+            all.len(),
+            all.iter().filter(|authority| authority.tainted).count(),
+        )
+    };
+    let ((x509_were, x509_tainted), (x509_are, x509_taint)) = (x509(before), x509(after));
+    let ((jwt_were, jwt_tainted), (jwt_are, jwt_taint)) = (jwt(before), jwt(after));
+    if x509_taint > x509_tainted {
+        "datastore.bundle.x509.taint"
+    } else if jwt_taint > jwt_tainted {
+        "datastore.bundle.jwt.taint"
+    } else if x509_taint < x509_tainted {
+        "datastore.bundle.x509.revoke"
+    } else if jwt_taint < jwt_tainted {
+        "datastore.bundle.jwt.revoke"
+    } else if x509_are < x509_were || jwt_are < jwt_were {
+        "datastore.bundle.prune"
+    } else {
+        "datastore.bundle.append"
     }
 }
 

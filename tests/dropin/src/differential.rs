@@ -8,13 +8,17 @@
 //!
 //! Invariant: both sides get the same bytes, but for values that a side itself gave before.
 
+mod audit;
 mod call;
 mod cast;
 mod command;
 mod compare;
+mod faults;
 mod fixtures;
+mod metrics;
 mod normal;
 mod profile;
+mod prove;
 mod side;
 mod steps;
 mod vary;

@@ -115,6 +115,13 @@ impl Site {
         fs::write(self.folder().join("server.conf"), text).expect("write server.conf");
     }
 
+    /// Appends a block to the configuration file `name` of the site's folder.
+    pub fn append(&self, name: &str, block: &str) {
+        let file = self.folder().join(name);
+        let text = fs::read_to_string(&file).expect("read the configuration");
+        fs::write(file, text + block).expect("write the configuration");
+    }
+
     /// Starts the server and waits until both its endpoints answer.
     #[must_use]
     pub fn start_server(&self, programs: &Programs) -> Process {
@@ -186,6 +193,12 @@ impl Site {
     /// A new agent `name` that joins by a fresh token as node `/node/NAME`; `server` made the running server.
     #[must_use]
     pub fn join(&self, server: &Programs, agent: &Programs, name: &str, more: &str) -> Process {
+        self.configure_joining(server, name, more);
+        self.start_agent(agent, name)
+    }
+
+    /// Writes the configuration file of an agent that is to join by a fresh token as node `/node/NAME`.
+    pub fn configure_joining(&self, server: &Programs, name: &str, more: &str) {
         let alias = format!("spiffe://example.org/node/{name}");
         let printed = self.server_ok(server, &["token", "generate", "-spiffeID", &alias]);
         let token = printed.split_whitespace().nth(1).expect("a token").to_owned();
@@ -195,7 +208,6 @@ impl Site {
             "NodeAttestor \"join_token\" { plugin_data {} }",
             &format!("join_token = \"{token}\"\n  {more}"),
         );
-        self.start_agent(agent, name)
     }
 
     /// Runs a server command with `input` on its standard input.

@@ -18,19 +18,26 @@ macro_rules! tables {
 
 tables!(
     agent,
+    audit,
     authority,
     bundle,
     callers,
     command_authority,
     command_entry,
     command_other,
+    config_nojwt,
+    config_p384,
+    config_rsa,
     delegate,
     entry,
+    metrics,
     svid,
     trustdomain,
     validate_agent,
     validate_server,
-    workload
+    wit,
+    workload,
+    x509pop
 );
 
 /// The command line of each make administers the server of the other.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use credence_identity::{Selector, SelectorSet, SpiffeId};
 use credence_proto::spire::api::agent::delegatedidentity::v1 as pb;
 use credence_proto::spire::api::types;
+use tokio::time::Instant;
+use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
 
 use crate::api::call::{Call, log};
@@ -22,6 +24,9 @@ use crate::attestor::workload::Process;
 use crate::cache::Scope;
 use crate::explain::Stage;
 use session::{Delegation, Subject};
+
+/// Milliseconds from the call to the first message with an SVID.
+const FIRST_UPDATE: &str = "delegated_identity_api.subscribe_x509_svids.first_update.elapsed_time";
 
 /// The identities of `authorized_delegates`.
 type Delegates = BTreeSet<SpiffeId>;
@@ -114,13 +119,25 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentityServi
         &self,
         request: Request<pb::SubscribeToX509sviDsRequest>,
     ) -> Result<Response<Self::SubscribeToX509SVIDsStream>, Status> {
+        let began = Instant::now();
         let call = self.call("SubscribeToX509SVIDs", &request)?;
         let pb::SubscribeToX509sviDsRequest { selectors, pid } = request.into_inner();
         // Who may not ask isn't told what is wrong with the question.
         call.authorize().await?;
         let subject = call.subject(&selectors, pid)?;
         let stream = follow(Delegation { call, subject }, DELEGATED_X509_SVIDS).await?;
-        Ok(Response::new(stream))
+        let telemetry = self.ground.cache.telemetry().clone();
+        let mut waiting = true;
+        let stream = stream.map(move |message| {
+            let held = message
+                .as_ref()
+                .is_ok_and(|message| !message.x509_svids.is_empty());
+            if held && std::mem::take(&mut waiting) {
+                telemetry.sample(FIRST_UPDATE, began.elapsed().as_secs_f64() * 1000.0);
+            }
+            message
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn subscribe_to_x509_bundles(

@@ -94,9 +94,9 @@ impl Default for CaSubject {
 impl CaSubject {
     /// The name with the certificate's serial number in it, so that no two CAs share a name.
     fn with_serial(&self, serial: &[u8]) -> Subject {
-        let parts = self.country.iter().map(|text| (oid::COUNTRY, text));
-        let parts = parts.chain(self.organization.iter().map(|text| (oid::ORGANIZATION, text)));
-        let mut subject = parts.fold(Subject::empty(), |subject, (kind, text)| subject.with(kind, text));
+        let mut subject = Subject::empty()
+            .with_all(oid::COUNTRY, &self.country)
+            .with_all(oid::ORGANIZATION, &self.organization);
         if !self.common_name.is_empty() {
             subject = subject.with_common_name(&self.common_name);
         }

@@ -54,7 +54,15 @@ impl Subject {
 
     /// Adds a part at the end: PrintableString unless the text needs UTF-8.
     pub(crate) fn with(mut self, attribute: &[u8], text: &str) -> Self {
-        self.relative_names.push(part(attribute, text));
+        self.relative_names.push(part(attribute, &[text]));
+        self
+    }
+
+    /// Adds one part with all these values at the end, as Go does; nothing if there are none.
+    pub(crate) fn with_all(mut self, attribute: &[u8], texts: &[impl AsRef<str>]) -> Self {
+        if !texts.is_empty() {
+            self.relative_names.push(part(attribute, texts));
+        }
         self
     }
 
@@ -68,7 +76,7 @@ impl Subject {
         let last = self.relative_names.iter().rposition(|name| is(name, &before));
         let place = last.map_or(0, |last| last + 1);
         self.relative_names
-            .insert(place, part(oid::ORGANIZATIONAL_UNIT, text));
+            .insert(place, part(oid::ORGANIZATIONAL_UNIT, &[text]));
         self
     }
 
@@ -91,16 +99,19 @@ impl Subject {
     }
 }
 
-fn part(attribute: &[u8], text: &str) -> Box<[u8]> {
-    let name = Writer::build(|w| {
-        w.nested(der::SET, |w| {
+fn part(attribute: &[u8], texts: &[impl AsRef<str>]) -> Box<[u8]> {
+    let values = texts.iter().map(|text| {
+        Writer::build(|w| {
             w.sequence(|w| {
                 w.oid(attribute);
-                w.directory_string(text);
+                w.directory_string(text.as_ref());
             });
-        });
+        })
     });
-    name.into()
+    let mut values: Vec<_> = values.collect();
+    // The order of a SET OF in DER (X.690, 11.6).
+    values.sort();
+    Writer::build(|w| w.nested(der::SET, |w| values.iter().for_each(|value| w.raw(value)))).into()
 }
 
 /// Type and content of each attribute in one relative name, which was read before.
@@ -159,6 +170,20 @@ mod tests {
         let subject = Subject::spire().with_common_name("one").with_common_name("two");
         assert_eq!(subject.to_string(), "CN=two,O=SPIRE,C=US");
         assert_eq!(subject.common_name().as_deref(), Some("two"));
+    }
+
+    /// Found beside SPIRE: two organizations are one part of the name with two values.
+    #[test]
+    fn values_of_one_kind_are_one_part() {
+        let subject = Subject::empty()
+            .with_all(oid::COUNTRY, &[""; 0])
+            .with_all(oid::ORGANIZATION, &["Other", "Org"])
+            .with_common_name("ca");
+        assert_eq!(subject.to_string(), "CN=ca,O=Org+O=Other");
+        assert_eq!(
+            Subject::read(&mut Reader::new(&subject.to_der())).unwrap(),
+            subject
+        );
     }
 
     #[test]

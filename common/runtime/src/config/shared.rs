@@ -30,8 +30,9 @@ pub fn log_options(section: &Section<'_>) -> LogOptions {
     {
         None | Some("text") => Format::Text,
         Some("json") => Format::Json,
-        Some(_) => {
-            section.fault("log_format", "must be \"text\" or \"json\"");
+        Some(unknown) => {
+            let text = format!("must be \"text\" or \"json\", not {unknown:?}");
+            section.fault("log_format", text);
             Format::Text
         }
     };

@@ -68,7 +68,20 @@ pub(super) fn page(out: &mut String) {
         "process_max_fds",
         "gauge",
         "Maximum number of open file descriptors.",
-        most_descriptors(),
+        limit("Max open files"),
+    );
+    let traffic = Traffic::read();
+    metric(
+        "process_network_receive_bytes_total",
+        "counter",
+        "Number of bytes received by the process over the network.",
+        traffic.as_ref().map(|traffic| traffic.received),
+    );
+    metric(
+        "process_network_transmit_bytes_total",
+        "counter",
+        "Number of bytes sent by the process over the network.",
+        traffic.map(|traffic| traffic.sent),
     );
     metric(
         "process_open_fds",
@@ -93,6 +106,12 @@ pub(super) fn page(out: &mut String) {
         "gauge",
         "Virtual memory size in bytes.",
         memory.map(|memory| memory.virtual_size),
+    );
+    metric(
+        "process_virtual_memory_max_bytes",
+        "gauge",
+        "Maximum amount of virtual memory available in bytes.",
+        limit("Max address space"),
     );
 }
 
@@ -145,12 +164,36 @@ fn booted() -> Option<f64> {
     line.trim().parse().ok()
 }
 
-fn most_descriptors() -> Option<f64> {
+/// The soft limit of that name. None at all is shown as Prometheus's own client shows it.
+fn limit(name: &str) -> Option<f64> {
     let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(18_446_744_073_709_551_615.0),
+        number => number.parse().ok(),
+    }
+}
+
+/// Bytes of the network namespace, which is what every Prometheus client takes for the process's.
+struct Traffic {
+    received: f64,
+    sent: f64,
+}
+
+impl Traffic {
+    fn read() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/net/netstat").ok()?;
+        let mut rows = text.lines().filter_map(|line| line.strip_prefix("IpExt:"));
+        let (names, values) = (rows.next()?, rows.next()?);
+        let value = |wanted: &str| {
+            let mut both = names.split_whitespace().zip(values.split_whitespace());
+            both.find(|(name, _)| *name == wanted)?.1.parse().ok()
+        };
+        Some(Self {
+            received: value("InOctets")?,
+            sent: value("OutOctets")?,
+        })
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "there are never 2^53 of them")]

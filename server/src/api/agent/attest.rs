@@ -47,13 +47,18 @@ pub(super) async fn attest(
             limit,
         )
     })?;
-    let first = receive(&mut requests, "failed to receive request from stream").await?;
+    let first = receive(
+        &mut requests,
+        Code::InvalidArgument,
+        "failed to receive request from stream",
+    )
+    .await?;
     let params = match first.step {
         Some(Asked::Params(params)) => params,
         _ => return Err(invalid("malformed param", "missing params")),
     };
     let (kind, payload, csr) = checked(params)?;
-    call.note("node_attestor_type", &kind);
+    call.note("node_attestor_type", kind.as_str());
     if kind == join_token::TYPE {
         let token = String::from_utf8_lossy(&payload).into_owned();
         return by_join_token(context, call, token, &csr).await.map(last);
@@ -137,7 +142,8 @@ impl Exchange {
     /// The step after the agent's answer to the challenge.
     async fn answered(&mut self, then: Box<dyn Challenger>) -> Result<Step, Status> {
         const WHAT: &str = "failed to receive challenge from agent";
-        let answer = tokio::time::timeout(ANSWER_WITHIN, receive(&mut self.requests, WHAT)).await;
+        let answer =
+            tokio::time::timeout(ANSWER_WITHIN, receive(&mut self.requests, Code::Internal, WHAT)).await;
         let answer = answer.map_err(|_| fault(Code::DeadlineExceeded, WHAT, "no answer within 30 s"))??;
         let response = match answer.step {
             Some(Asked::ChallengeResponse(response)) => response,
@@ -147,10 +153,11 @@ impl Exchange {
     }
 }
 
-async fn receive(requests: &mut Requests, what: &str) -> Result<pb::AttestAgentRequest, Status> {
+/// The next message; its absence is a failure with that code.
+async fn receive(requests: &mut Requests, code: Code, what: &str) -> Result<pb::AttestAgentRequest, Status> {
     match requests.message().await {
         Ok(Some(request)) => Ok(request),
-        Ok(None) => Err(invalid(what, "EOF")),
+        Ok(None) => Err(fault(code, what, "EOF")),
         Err(status) => Err(mend(&status).unwrap_or(status)),
     }
 }
@@ -209,7 +216,13 @@ async fn by_join_token(
             fault(Code::Internal, "failed to create join token ID", cause)
         }
     };
-    let id = join_token::check(&context.registry.read(), &token, now).map_err(refused)?;
+    let fetched = context
+        .registry
+        .telemetry()
+        .measure("datastore.join_token.fetch", || {
+            join_token::check(&context.registry.read(), &token, now)
+        });
+    let id = fetched.map_err(refused)?;
     let issued = sign(context, &id, csr)?;
     let node = node(context, &id, join_token::TYPE.into(), &issued, Vec::new(), false)?;
     let done = context.registry.transact(move |state| {
@@ -316,7 +329,7 @@ fn result(
     reattestable: bool,
 ) -> pb::AttestAgentResponse {
     call.note("agent_id", id.as_str());
-    call.note("serial_number", &issued.serial);
+    call.note("serial_number", issued.serial.to_string());
     tracing::info!(agent_id = %id, node_attestor_type = kind, "Agent attestation request completed");
     let attested = Attested {
         svid: Some(svid::x509_to_proto(issued)),

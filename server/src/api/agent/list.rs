@@ -52,7 +52,8 @@ pub(super) fn list(
     context: &Context,
     request: pb::ListAgentsRequest,
 ) -> Result<pb::ListAgentsResponse, Status> {
-    let _counted = context.registry.telemetry().counted("datastore.node.list");
+    let _counted = ["datastore.node.list", "datastore.node.selectors.list"]
+        .map(|key| context.registry.telemetry().counted(key));
     const WHAT: &str = "failed to list agents";
     let filter = Filter::from_proto(request.filter.unwrap_or_default(), WHAT)?;
     let page =
@@ -73,7 +74,8 @@ pub(super) fn list(
 }
 
 pub(super) fn get(context: &Context, request: &pb::GetAgentRequest) -> Result<types::Agent, Status> {
-    let _counted = context.registry.telemetry().counted("datastore.node.fetch");
+    let _counted = ["datastore.node.fetch", "datastore.node.selectors.fetch"]
+        .map(|key| context.registry.telemetry().counted(key));
     let id = agent_id_from_proto(&context.trust_domain, request.id.as_ref())
         .map_err(|fault| invalid("invalid agent ID", fault))?;
     let found = context.registry.read().node(&id).cloned();

@@ -89,6 +89,7 @@ pub(super) async fn post_status(
         )));
     }
     let id = call.agent()?.clone();
+    call.note("spiffe_id", id.as_str());
     let done = context.registry.transact(move |state| {
         let node = state
             .node(&id)

@@ -230,6 +230,14 @@ impl Fields {
             .with("expires_at", svid.expires_at)
             .text("serial_number", serial.as_deref().unwrap_or_default())
     }
+
+    /// What else the certificate of that SVID names.
+    pub(super) fn names(self, svid: Option<&types::X509svid>) -> Self {
+        let leaf = svid.and_then(|svid| Certificate::from_der(svid.cert_chain.first()?).ok());
+        let Some(leaf) = leaf else { return self };
+        self.list("dns_name", leaf.dns_names())
+            .text("subject", &leaf.subject().to_string())
+    }
 }
 
 fn bare(trust_domain: &str) -> &str {

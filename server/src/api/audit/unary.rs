@@ -3,6 +3,7 @@
 //! Owns which fields of which request and answer are told: a table by method, in SPIRE's words. Each item of a batch has
 //! an event of its own, with the status of its own.
 
+use credence_crypto::x509::Certificate;
 use credence_proto::spire::api::server::agent::v1 as agent;
 use credence_proto::spire::api::server::bundle::v1 as bundle;
 use credence_proto::spire::api::server::bundle::v1::batch_delete_federated_bundle_request::Mode;
@@ -162,6 +163,7 @@ fn of_issuance(method: &Method, request: &[u8], answer: &[u8]) -> Fields {
                 .hash("csr", &asked.csr)
                 .with("ttl", asked.ttl)
                 .x509_svid(issued.svid.as_ref())
+                .names(issued.svid.as_ref())
         }
         "MintJWTSVID" => {
             let asked = read::<svid::MintJwtsvidRequest>(request);
@@ -192,7 +194,12 @@ fn of_issuance(method: &Method, request: &[u8], answer: &[u8]) -> Fields {
         }
         "NewDownstreamX509CA" => {
             let asked = read::<svid::NewDownstreamX509caRequest>(request);
-            fields.hash("csr", &asked.csr).with("ttl", asked.preferred_ttl)
+            let issued = read::<svid::NewDownstreamX509caResponse>(answer).ca_cert_chain;
+            let made = issued.first().and_then(|der| Certificate::from_der(der).ok());
+            fields
+                .hash("csr", &asked.csr)
+                .with("ttl", asked.preferred_ttl)
+                .expiry(made.map(|made| made.not_after().unix_seconds()))
         }
         _ => fields,
     }

@@ -15,6 +15,10 @@ pub(super) async fn x509_ca(
     call: &Call,
     request: pb::NewDownstreamX509caRequest,
 ) -> Result<pb::NewDownstreamX509caResponse, Status> {
+    call.note(
+        "trust_domain_id",
+        format!("spiffe://{}", context.trust_domain.as_str()),
+    );
     context.limit(Bucket::Csr, call, 1).await.map_err(|limit| {
         let what = "rejecting request due to downstream CA signing rate limit";
         fault(Code::ResourceExhausted, what, limit)

@@ -171,6 +171,8 @@ pub(super) async fn jwt(
             .authorized_entry(agent, &id, context.clock.now())
     });
     let entry = entry.ok_or_else(not_authorized)?;
+    call.note("spiffe_id", entry.spiffe_id.as_str());
+    call.note("ttl", entry.jwt_svid_ttl);
     super::mint::check_audience(&request.audience)?;
     let issued = context
         .authority

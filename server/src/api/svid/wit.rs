@@ -1,7 +1,7 @@
 //! `MintWITSVID` and `BatchNewWITSVID`: tokens that are bound to a key of their holder.
 
-use credence_crypto::PublicKey;
 use credence_crypto::wit::confirmation_algorithm;
+use credence_crypto::{PublicKey, PublicKeyKind};
 use credence_identity::{EntryId, SpiffeId, Timestamp};
 use credence_proto::spire::api::server::svid::v1 as pb;
 use credence_proto::spire::api::types;
@@ -107,10 +107,14 @@ fn issue(
 
 fn holder<'a>(key: &'a PublicKey, algorithm: &str) -> Result<Holder<'a>, Status> {
     let known = confirmation_algorithm(key, algorithm).ok_or_else(|| {
-        let text = format!(
-            "unsupported signing algorithm for {} key: {algorithm}",
-            key.kind()
-        );
+        let unsupported = |kind| format!("unsupported signing algorithm for {kind} key: {algorithm}");
+        let text = match key.kind() {
+            PublicKeyKind::EcP256 => unsupported("ec-p256"),
+            PublicKeyKind::EcP384 => unsupported("ec-p384"),
+            PublicKeyKind::EcP521 => unsupported("ec-p521"),
+            PublicKeyKind::Rsa { .. } => unsupported("RSA"),
+            kind @ PublicKeyKind::Ed25519 => format!("unsupported key type '{kind}'"),
+        };
         invalid("invalid signing algorithm or key type", text)
     })?;
     Ok(Holder {

@@ -35,12 +35,22 @@ impl Nonce {
 }
 
 /// The agent's answer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Response {
     #[serde(default)]
     pub(super) rsa_signature: Option<RsaSignature>,
     #[serde(default)]
     pub(super) ecdsa_signature: Option<EcdsaSignature>,
+}
+
+impl Response {
+    /// As Go reads it: `null` says nothing, and only an object says something.
+    pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        match serde_json::from_slice::<Option<serde_json::Map<String, serde_json::Value>>>(bytes)? {
+            Some(members) => serde_json::from_value(members.into()),
+            None => Ok(Self::default()),
+        }
+    }
 }
 
 /// RSASSA-PSS with SHA-256 over both nonces.
@@ -64,7 +74,7 @@ pub(super) struct Bytes(pub(super) Vec<u8>);
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = String::deserialize(deserializer)?;
         STANDARD
             .decode(text.as_bytes())
             .map(Self)

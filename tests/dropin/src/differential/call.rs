@@ -8,6 +8,7 @@ use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes};
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::{Value, json};
+use tokio_stream::Stream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -72,17 +73,30 @@ pub(super) async fn call(channel: Channel, name: &str, request: &Value, header: 
             },
         )
         .collect();
+    converse(channel, &method, tokio_stream::iter(encoded), header, |_| {}).await
+}
+
+/// Sends `messages`, tells `answered` of each answer, and returns code, message, details and answers.
+pub(super) async fn converse(
+    channel: Channel,
+    method: &MethodDescriptor,
+    messages: impl Stream<Item = Vec<u8>> + Send + 'static,
+    header: bool,
+    mut answered: impl FnMut(&DynamicMessage),
+) -> Value {
     let endless = method.is_server_streaming() && !method.is_client_streaming();
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    let exchange = exchange(channel, &path, encoded, endless, header);
+    let name = method.name();
+    let decode = |bytes| DynamicMessage::decode(method.output(), bytes).expect("an answer decodes");
+    let answered = |bytes: &Bytes| answered(&decode(bytes.clone()));
+    let exchange = exchange(channel, &path, messages, endless, header, answered);
     let (answers, status) = tokio::time::timeout(DEADLINE, exchange)
         .await
         .unwrap_or_else(|_| (Vec::new(), Status::unknown("the suite waited too long")));
     let mut answers: Vec<Value> = answers
         .into_iter()
         .map(|bytes| {
-            let message = DynamicMessage::decode(method.output(), bytes).expect("an answer decodes");
-            message
+            decode(bytes)
                 .serialize_with_options(
                     serde_json::value::Serializer,
                     &SerializeOptions::new()
@@ -112,15 +126,16 @@ pub(super) async fn call(channel: Channel, name: &str, request: &Value, header: 
 async fn exchange(
     channel: Channel,
     path: &str,
-    messages: Vec<Vec<u8>>,
+    messages: impl Stream<Item = Vec<u8>> + Send + 'static,
     endless: bool,
     header: bool,
+    mut answered: impl FnMut(&Bytes),
 ) -> (Vec<Bytes>, Status) {
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
     if let Err(error) = client.ready().await {
         return (Vec::new(), Status::unavailable(format!("connection: {error}")));
     }
-    let mut request = Request::new(tokio_stream::iter(messages));
+    let mut request = Request::new(messages);
     if header {
         request.metadata_mut().insert(
             "workload.spiffe.io",
@@ -135,7 +150,10 @@ async fn exchange(
     let mut answers = Vec::new();
     loop {
         match stream.message().await {
-            Ok(Some(answer)) => answers.push(answer),
+            Ok(Some(answer)) => {
+                answered(&answer);
+                answers.push(answer);
+            }
             Ok(None) => return (answers, Status::ok("")),
             Err(status) => return (answers, status),
         }

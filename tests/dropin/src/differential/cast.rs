@@ -17,8 +17,10 @@ use tonic::transport::Channel;
 
 use super::call::call;
 
-/// The token by which the caller `agent` attests; it is part of its SPIFFE ID.
+/// The tokens by which callers attest; they are part of their SPIFFE IDs.
 const TOKEN: &str = "11111111-token-of-the-suite";
+const BANNED: &str = "22222222-token-of-the-suite";
+const EVICTED: &str = "33333333-token-of-the-suite";
 
 /// Connections by the name of their caller.
 #[derive(Debug)]
@@ -29,8 +31,9 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// Registers the callers on the socket `local` and gets each its SVID.
-    pub(super) async fn assemble(local: &Channel, port: u16) -> Self {
+    /// Registers the callers on the socket `local` and gets each its SVID; with `outcasts`, an agent that is banned then
+    /// and one that is evicted.
+    pub(super) async fn assemble(local: &Channel, port: u16, outcasts: bool) -> Self {
         let bundle = call(local.clone(), "Bundle/GetBundle", &json!({}), false).await;
         let mut own = Bundle::empty(TrustDomain::parse("example.org").expect("a trust domain"));
         for authority in answer(&bundle, "/x509_authorities")
@@ -77,18 +80,34 @@ impl Cast {
             .await;
             cast.take(name, &minted, "/svid/cert_chain", key);
         }
-        let token = json!({"ttl": 600, "token": TOKEN});
-        drop(call(local.clone(), "Agent/CreateJoinToken", &token, false).await);
+        cast.attest(local, "agent", TOKEN).await;
+        if outcasts {
+            for (name, token, method) in [
+                ("banned", BANNED, "Agent/BanAgent"),
+                ("evicted", EVICTED, "Agent/DeleteAgent"),
+            ] {
+                cast.attest(local, name, token).await;
+                let path = format!("/spire/agent/join_token/{token}");
+                let request = json!({"id": {"trust_domain": "example.org", "path": path}});
+                let done = call(local.clone(), method, &request, false).await;
+                assert_eq!(done.get("code"), Some(&json!("Ok")), "{done}");
+            }
+        }
+        cast
+    }
+
+    async fn attest(&mut self, local: &Channel, name: &'static str, token: &str) {
+        let create = json!({"ttl": 600, "token": token});
+        drop(call(local.clone(), "Agent/CreateJoinToken", &create, false).await);
         let key = PrivateKey::generate(KeyType::EcP256).expect("a key");
         let csr = csr::create(&key, None, &[]).expect("a CSR");
         let request = json!({"params": {
-            "data": {"type": "join_token", "payload": STANDARD.encode(TOKEN)},
+            "data": {"type": "join_token", "payload": STANDARD.encode(token)},
             "params": {"csr": STANDARD.encode(csr)},
         }});
-        let channel = cast.connect("anonymous").await;
+        let channel = self.connect("anonymous").await;
         let attested = call(channel, "Agent/AttestAgent", &json!([request]), false).await;
-        cast.take("agent", &attested, "/result/svid/cert_chain", key);
-        cast
+        self.take(name, &attested, "/result/svid/cert_chain", key);
     }
 
     fn take(&mut self, name: &'static str, said: &Value, path: &str, key: PrivateKey) {

@@ -20,6 +20,10 @@ pub(super) async fn run(
     let program = if agent { &programs.agent } else { &programs.server };
     let mut command = Command::new(program);
     command.current_dir(site.folder());
+    if words.first().is_some_and(|word| word == "wit") {
+        // Without it SPIRE has no such command.
+        command.env("SPIRE_SERVER_FFLAGS", "wit-svid");
+    }
     let local = ["run", "validate", "-version", "--version", "version"];
     let first = words.first().map_or("", String::as_str);
     // The words of a command: what comes after them are its flags.
@@ -120,7 +124,7 @@ pub(super) async fn validate(programs: &Programs, site: &Site, block: &str, line
             "KeyManager \"memory\" { plugin_data {} }".into(),
         ]
     };
-    let mut top = Vec::new();
+    let mut top: Vec<String> = Vec::new();
     let target = match block {
         "main" => &mut main,
         "plugins" => &mut plugins,
@@ -133,6 +137,10 @@ pub(super) async fn validate(programs: &Programs, site: &Site, block: &str, line
             None => target.push(line.to_owned()),
         }
     }
+    let added: Vec<&str> = lines
+        .split(" ;; ")
+        .filter(|line| !line.is_empty() && !line.starts_with('-'))
+        .collect();
     let text = format!(
         "{program} {{\n{}\n}}\nplugins {{\n{}\n}}\n{}\n",
         main.join("\n"),
@@ -140,17 +148,24 @@ pub(super) async fn validate(programs: &Programs, site: &Site, block: &str, line
         top.join("\n")
     );
     let file = site.folder().join(format!("validate-{program}.conf"));
-    fs::write(&file, text).expect("write a configuration file");
+    fs::write(&file, &text).expect("write a configuration file");
+    let places: Vec<usize> = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| added.contains(line))
+        .map(|(number, _)| number)
+        .collect();
     let mut command = Command::new(if agent { &programs.agent } else { &programs.server });
     command
         .args(["validate", "-config"])
         .arg(&file)
         .current_dir(site.folder());
     let output = finish(command, "").await;
-    // How faults are told is ours; that there are some isn't.
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let last = text.lines().last().filter(|_| output.status.success());
-    json!({"exit": output.status.code(), "stdout": last.unwrap_or_default()})
+    if output.status.success() {
+        return json!({"exit": 0, "stdout": text.lines().last().unwrap_or_default()});
+    }
+    let text = text + &String::from_utf8_lossy(&output.stderr);
+    json!({"exit": output.status.code(), "fault": text, "added": places})
 }
 
 async fn finish(mut command: Command, input: &str) -> Output {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::faults;
 use super::normal::TIME;
 use super::steps::{Allowed, EVERYWHERE, Group, Step, Table};
 use crate::report::Counts;
@@ -51,8 +52,13 @@ impl Ledger {
     pub(super) fn compare(&mut self, group: &Group, step: &Step, spire: &Value, ours: &Value) {
         self.compared += 1;
         let mut differences = Vec::new();
-        walk("", spire, ours, &mut differences);
+        match faults::compare(spire, ours) {
+            Some(difference) => differences.extend(difference),
+            None => walk("", spire, ours, &mut differences),
+        }
         let mut differs = false;
+        // More series than SPIRE's are no difference.
+        differences.retain(|found| !(found.path.starts_with("series.") && found.spire == "null"));
         for difference in differences {
             let general = self.listed.iter().filter(|allowed| allowed.variant == EVERYWHERE);
             let by = group

@@ -25,15 +25,16 @@ static RANDOM: LazyLock<Regex> = LazyLock::new(|| {
         r"(?x)
         (?P<pem>-----BEGIN\ [A-Z0-9\ ]+-----[A-Za-z0-9+/=\s]+-----END\ [A-Z0-9\ ]+-----)
         |(?P<jwt>eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*)
+        |(?P<b64>[A-Za-z0-9+/_-]{60,}={0,2})
         |(?P<uuid>\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b)
         |(?P<date>\b\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d(\.\d+)?(\ [+-]\d{4}\ [A-Z]{3,4}|Z)?)
+        |(?P<uptime>\bUptime:\s+[0-9a-z.]+)
         |(?P<after>\bafter\ [0-9.]+(ns|µs|ms|s)\b)
         |(?P<coordinate>\x22[A-Za-z0-9_-]{43}\x22)
         |(?P<epoch>\b1[6-9]\d{8}\b)
         |(?P<fingerprint>\b[0-9a-f]{40}\b)
         |(?P<serial>\b\d{30,40}\b)
-        |(?P<kid>\b[A-Za-z0-9]{32}\b)
-        |(?P<b64>[A-Za-z0-9+/_-]{60,}={0,2})",
+        |(?P<kid>\b[A-Za-z0-9]{32}\b)",
     )
     .expect("a pattern")
 });
@@ -119,7 +120,7 @@ impl Normal {
             return found;
         }
         let text = self.text(text);
-        if ["stdout", "stderr"].contains(&name) {
+        if ["stdout", "stderr", "fault"].contains(&name) {
             return text.trim_end().lines().map(str::trim_end).collect();
         }
         Value::from(text)
@@ -143,6 +144,9 @@ impl Normal {
                 return self.symbol(kind, whole);
             }
         }
+        if found.name("uptime").is_some() {
+            return "Uptime: (a while)".into();
+        }
         if found.name("after").is_some() {
             return "after (a while)".into();
         }
@@ -165,19 +169,19 @@ impl Normal {
                 None => whole.to_owned(),
             };
         }
-        let (what, bytes) = match found.name("pem") {
-            Some(_) => match pem(whole) {
-                Some((label, bytes)) => (label, bytes),
-                None => return whole.to_owned(),
-            },
-            None => match STANDARD.decode(whole) {
-                Ok(bytes) => ("base64".to_owned(), bytes),
-                Err(_) => return self.symbol("base64", whole),
-            },
-        };
-        match profile::der(&bytes, self) {
-            Some(found) => self.put_aside(&what, found),
-            None => format!("({what})"),
+        if found.name("pem").is_some() {
+            let Some((label, bytes)) = pem(whole) else {
+                return whole.to_owned();
+            };
+            return match profile::der(&bytes, self) {
+                Some(found) => self.put_aside(&label, found),
+                None => format!("({label})"),
+            };
+        }
+        let bytes = STANDARD.decode(whole).unwrap_or_default();
+        match profile::der(&bytes, self).filter(|_| !bytes.is_empty()) {
+            Some(found) => self.put_aside("base64", found),
+            None => self.symbol("base64", whole),
         }
     }
 

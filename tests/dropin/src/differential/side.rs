@@ -8,11 +8,13 @@ use credence_test_support::Process;
 use serde_json::Value;
 use tonic::transport::Channel;
 
+use super::audit::AuditLog;
 use super::cast::Cast;
 use super::fixtures::FIXTURES;
 use super::normal::Normal;
 use super::steps::{Action, Step, Table};
-use super::{call, command};
+use super::{call, command, metrics, prove};
+use crate::certificates::Issued;
 use crate::{Programs, Site};
 
 /// How long a step is repeated, and how often.
@@ -27,7 +29,12 @@ pub(super) struct Side {
     site: Site,
     agent: Option<String>,
     processes: Vec<Process>,
+    outcasts: bool,
     cast: Option<Cast>,
+    nodes: BTreeMap<String, Issued>,
+    audit: Option<AuditLog>,
+    /// Where programs show their metrics, by `server` and `agent`.
+    metrics: BTreeMap<&'static str, u16>,
     channels: BTreeMap<String, Channel>,
     captured: BTreeMap<String, String>,
     steps: usize,
@@ -39,6 +46,12 @@ impl Side {
     /// `commands` are the programs whose command lines are typed: those of either make administer either.
     pub(super) fn start(programs: &Programs, commands: &Programs, table: &Table) -> Self {
         let site = Site::new(&table.server);
+        let mut ports = BTreeMap::new();
+        if table.metrics {
+            let (port, block) = metrics::endpoint();
+            site.append("server.conf", &block);
+            ports.insert("server", port);
+        }
         let server = site.start_server(programs);
         Self {
             programs: programs.clone(),
@@ -46,7 +59,11 @@ impl Side {
             site,
             agent: table.agent.clone(),
             processes: vec![server],
+            outcasts: table.outcasts,
             cast: None,
+            nodes: BTreeMap::new(),
+            audit: table.audit.then(AuditLog::default),
+            metrics: ports,
             channels: BTreeMap::new(),
             captured: BTreeMap::new(),
             steps: 0,
@@ -56,10 +73,19 @@ impl Side {
     /// Assembles the callers, and starts the agent if the table wants one.
     pub(super) async fn raise(&mut self) {
         let local = self.channel("local").await;
-        self.cast = Some(Cast::assemble(&local, self.site.port()).await);
+        self.cast = Some(Cast::assemble(&local, self.site.port(), self.outcasts).await);
         if let Some(lines) = &self.agent {
-            let agent = self.site.join(&self.programs, &self.programs, "agent", lines);
+            self.site.configure_joining(&self.programs, "agent", lines);
+            if !self.metrics.is_empty() {
+                let (port, block) = metrics::endpoint();
+                self.site.append("agent/agent.conf", &block);
+                self.metrics.insert("agent", port);
+            }
+            let agent = self.site.start_agent(&self.programs, "agent");
             self.processes.push(agent);
+        }
+        if let Some(audit) = &mut self.audit {
+            drop(audit.events(&self.site.server_log()).await);
         }
     }
 
@@ -102,6 +128,14 @@ impl Side {
             let found = found.unwrap_or_else(|| format!("no-{name}"));
             self.captured.insert(name.clone(), found);
         }
+        if matches!(step.action, Action::Metrics(_)) {
+            // Long names look like keys.
+            return said;
+        }
+        if let (Some(audit), Value::Object(members)) = (&mut self.audit, &mut said) {
+            let events = audit.events(&self.site.server_log()).await;
+            members.insert("audit".into(), Value::from(events));
+        }
         Normal::new(self.known()).transcript(said)
     }
 
@@ -123,6 +157,24 @@ impl Side {
                 let words: Vec<String> = words.iter().map(|word| self.fill(word)).collect();
                 let input = self.fill(input).replace("\\n", "\n");
                 command::run(&self.commands, &self.site, *agent, &words, &input).await
+            }
+            Action::Prove {
+                caller,
+                certificate,
+                fault,
+            } => {
+                let channel = self.channel(caller).await;
+                let certificates = self.site.certificates();
+                let node = self
+                    .nodes
+                    .entry(certificate.clone())
+                    .or_insert_with(|| certificates.issue(certificate));
+                let csr = FIXTURES.get("csr").expect("a CSR");
+                prove::attest(channel, node, csr, fault).await
+            }
+            Action::Metrics(program) => {
+                let port = self.metrics.get(program.as_str());
+                metrics::series(*port.expect("@metrics, and @agent for the agent's")).await
             }
             Action::Pause(milliseconds) => {
                 tokio::time::sleep(Duration::from_millis(*milliseconds)).await;

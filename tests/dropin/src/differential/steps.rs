@@ -4,12 +4,16 @@
 //! # a comment
 //! @server ca_ttl = "12h"                     a line for the server block of both sides
 //! @agent x509_svid_cache_max_size = 8        an agent of each make runs on each side, with that line in its block
-//! @callers Agent Entry !RenewAgent                      each method of these services with an empty request, by each caller
+//! @callers Agent Entry !RenewAgent           each method of these services with an empty request, by each caller
+//! @audit                                     each transcript has the lines that the call left in the audit log
+//! @metrics                                   server and agent have a Prometheus endpoint
 //! == a title
 //! local Entry/GetEntry {"id": "x"}           CALLER SERVICE/METHOD REQUEST, JSON that may go on over lines
 //! $ entry show -entryID x << input           a server command, with what it reads
 //! % api fetch x509                           an agent command
 //! validate server : key = 1                  a configuration file with that line added to a block
+//! x509pop anonymous rsa short                a node attests: by which caller, certificate, and fault of its proof
+//! metrics server                             the names of all series with their labels, `server` or `agent`
 //! pause 1100                                 milliseconds
 //!   -> name = answers.0.id                   what later steps may write as ${name}
 //!   id = "y" ; output_mask = {}              the same call again with members changed
@@ -18,12 +22,15 @@
 //! !! message : words of the reason           the same for all steps of the file
 //! ```
 //!
+//! The caller `each` is every one in turn, those who may do least first, and each of them with the variations, whose names
+//! begin with the caller's.
+//!
 //! A call that ends in `until N` is repeated until its answer has a list of N items, a command until it exits with N: both
 //! makes learn of some changes with a delay.
 //!
 //! In requests `@/path` is a SPIFFE ID of the trust domain, `%type:value` a selector, `$n` the number of the step.
-//! A reason is a piece of a line of `docs/differences-from-spire.md`, or `text` where both say the same thing and SPIRE
-//! quotes a library.
+//! A reason is a piece of a line of `docs/differences-from-spire.md`, or `text` where both say the same thing and only the
+//! words differ, as where SPIRE quotes a library.
 
 use serde_json::Value;
 
@@ -31,6 +38,21 @@ use super::{call, vary};
 
 /// The variation pattern of a difference that may stand at any step.
 pub(super) const EVERYWHERE: &str = "(any step)";
+
+/// The caller that stands for everyone.
+const EACH: &str = "each";
+
+/// Everyone who may call, those who may do least first.
+const EVERYONE: &[&str] = &[
+    "anonymous",
+    "workload",
+    "evicted",
+    "banned",
+    "downstream",
+    "agent",
+    "admin",
+    "local",
+];
 
 /// A file of steps.
 #[derive(Debug, Default)]
@@ -40,6 +62,10 @@ pub(super) struct Table {
     pub(super) server: String,
     /// Lines for the `agent` block, if an agent runs on each side.
     pub(super) agent: Option<String>,
+    /// Whether an agent that was banned and one that was evicted are among the callers.
+    pub(super) outcasts: bool,
+    pub(super) audit: bool,
+    pub(super) metrics: bool,
     pub(super) groups: Vec<Group>,
     /// Differences that may stand at any step.
     pub(super) allowed: Vec<Allowed>,
@@ -73,6 +99,12 @@ pub(super) enum Action {
         input: String,
     },
     Pause(u64),
+    Prove {
+        caller: String,
+        certificate: String,
+        fault: String,
+    },
+    Metrics(String),
     Validate {
         block: String,
         lines: String,
@@ -108,8 +140,26 @@ pub(super) struct Step {
 }
 
 impl Group {
-    /// The step itself and each of its variations.
+    /// The step itself and each of its variations, by each caller.
     pub(super) fn steps(&self) -> Vec<Step> {
+        let of_one = self.of_one_caller();
+        if !of_one.iter().any(|step| step.action.is_by(EACH)) {
+            return of_one;
+        }
+        let by = |caller: &str| {
+            let named = of_one.iter().cloned().map(|mut step| {
+                step.label = format!("{caller} {}", step.label).trim_end().to_owned();
+                if let Action::Call { caller: whose, .. } = &mut step.action {
+                    caller.clone_into(whose);
+                }
+                step
+            });
+            named.collect::<Vec<_>>()
+        };
+        EVERYONE.iter().copied().flat_map(by).collect()
+    }
+
+    fn of_one_caller(&self) -> Vec<Step> {
         let itself = Step {
             place: self.place.clone(),
             label: String::new(),
@@ -125,6 +175,12 @@ impl Group {
             captures: Vec::new(),
         });
         std::iter::once(itself).chain(varied).collect()
+    }
+}
+
+impl Action {
+    fn is_by(&self, name: &str) -> bool {
+        matches!(self, Self::Call { caller, .. } | Self::Prove { caller, .. } if caller == name)
     }
 }
 
@@ -202,6 +258,10 @@ pub(super) fn parse(name: &str, text: &str) -> Table {
             table.server.push('\n');
         } else if let Some(lines) = bare.strip_prefix("@agent") {
             table.agent = Some(lines.trim().to_owned());
+        } else if bare == "@audit" {
+            table.audit = true;
+        } else if bare == "@metrics" {
+            table.metrics = true;
         } else if let Some(services) = bare.strip_prefix("@callers ") {
             let (spared, services): (Vec<&str>, Vec<&str>) = services
                 .split_whitespace()
@@ -213,16 +273,14 @@ pub(super) fn parse(name: &str, text: &str) -> Table {
                 {
                     continue;
                 }
-                for caller in ["local", "anonymous", "agent", "workload", "admin", "downstream"] {
-                    table.groups.push(Group {
-                        place: format!("{place} {caller} {method}"),
-                        action: action(&format!("{caller} {method} {{}}")),
-                        until: None,
-                        captures: Vec::new(),
-                        variants: Vec::new(),
-                        allowed: Vec::new(),
-                    });
-                }
+                table.groups.push(Group {
+                    place: format!("{place} {method}"),
+                    action: action(&format!("{EACH} {method} {{}}")),
+                    until: None,
+                    captures: Vec::new(),
+                    variants: Vec::new(),
+                    allowed: Vec::new(),
+                });
             }
         } else if let Some(rest) = bare.strip_prefix("!! ") {
             table.allowed.push(Allowed {
@@ -251,11 +309,17 @@ pub(super) fn parse(name: &str, text: &str) -> Table {
             });
         }
     }
+    let outcasts = [EACH, "banned", "evicted"];
+    table.outcasts = table
+        .groups
+        .iter()
+        .any(|group| outcasts.iter().any(|name| group.action.is_by(name)));
     table
 }
 
 fn closed(text: &str) -> bool {
-    if text.starts_with(['$', '%']) || text.starts_with("pause ") || text.starts_with("validate ") {
+    let bare = ["$", "%", "pause ", "validate ", "x509pop ", "metrics "];
+    if bare.iter().any(|start| text.starts_with(start)) {
         return true;
     }
     let count = |c| text.matches(c).count();
@@ -330,6 +394,18 @@ fn action(text: &str) -> Action {
         return Action::Validate {
             block: block.trim().to_owned(),
             lines: lines.trim().to_owned(),
+        };
+    }
+    if let Some(program) = text.strip_prefix("metrics ") {
+        return Action::Metrics(program.trim().to_owned());
+    }
+    if let Some(rest) = text.strip_prefix("x509pop ") {
+        let mut words = rest.split_whitespace().map(str::to_owned);
+        let mut word = || words.next().expect("x509pop CALLER CERTIFICATE FAULT");
+        return Action::Prove {
+            caller: word(),
+            certificate: word(),
+            fault: word(),
         };
     }
     if let Some(rest) = text.strip_prefix("pause ") {
