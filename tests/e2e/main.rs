@@ -15,6 +15,7 @@ mod dev;
 mod endpoints;
 mod explain;
 mod faults;
+mod feature_store;
 mod federation;
 mod files;
 mod first_contact;
