@@ -29,7 +29,7 @@ class Impostor(Identity):
         if port in (ports["jwt"], ports["model"]):
             return connection
         # A server of TLS 1.3 judges our certificate when we think that all is done. Its verdict comes before any data.
-        connection.settimeout(1)
+        connection.settimeout(3)
         try:
             connection.recv(1)
         except TimeoutError:
