@@ -6,7 +6,7 @@
 
 mod run;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use credence_crypto::x509::X509SvidKey;
-use credence_identity::SpiffeId;
 use credence_runtime::audit::{AuditLog, AuditSink};
 use credence_runtime::clock::{Clock, StepWatch};
 use credence_runtime::config::{HealthChecks, TelemetryConfig};
@@ -27,7 +26,7 @@ use credence_runtime::telemetry::{Identity, Subject, Telemetry, TelemetryError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::admin::{AdminApi, serve_admin};
+use crate::api::admin::{AdminApi, AdminPlan, serve_admin};
 use crate::api::{Ground, PublicApis, serve_explain, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
@@ -67,15 +66,6 @@ pub struct Plan {
     pub explain: PathBuf,
     /// Where identities that are handed out are recorded, if they are.
     pub audit: Option<AuditSink>,
-}
-
-/// The admin socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminPlan {
-    /// Its path.
-    pub socket: PathBuf,
-    /// Whoever has one of these identities may ask for those of others.
-    pub delegates: BTreeSet<SpiffeId>,
 }
 
 /// Why the agent didn't start.

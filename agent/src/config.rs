@@ -25,14 +25,14 @@ use credence_runtime::config::{
 use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
 
+use crate::api::admin::AdminPlan;
 use crate::api::limits::RateLimits;
 use crate::api::sds::SdsOptions;
 use crate::api::workload::WorkloadOptions;
-use crate::app::AdminPlan;
 use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
 use crate::files::{self, Job};
-pub use bootstrap::{BundleFormat, BundleSource, Rebootstrap, RebootstrapMode};
+use crate::sync::{BundleSource, Rebootstrap, ServerAddress};
 pub use plugins::{KeyManagerConfig, NodeAttestorConfig};
 
 /// Something that doesn't keep the agent from starting.
@@ -89,15 +89,6 @@ pub struct AgentConfig {
     pub audit: Option<AuditSink>,
     /// Where measurements go.
     pub telemetry: TelemetryConfig,
-}
-
-/// Where the server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
 }
 
 /// What the command line says; it wins over the file. Texts as typed.

@@ -7,6 +7,7 @@
 mod bootstrap;
 mod comparison;
 mod connection;
+mod contact;
 mod first;
 mod issuing;
 mod keeper;
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use bootstrap::BootstrapError;
 pub use connection::ConnectionError;
+pub use contact::{BundleFormat, BundleSource, Rebootstrap, RebootstrapMode, ServerAddress};
 pub use first::FirstError;
 pub use keeper::AgentEnd;
 pub(crate) use keeper::RenewError;
@@ -44,7 +46,6 @@ use trust::Trust;
 
 use crate::attestor::node::NodeAttestor;
 use crate::cache::{Cache, CacheLimits};
-use crate::config::{BundleSource, Rebootstrap, ServerAddress};
 use crate::explain::Journal;
 use crate::keymanager::KeyManager;
 use crate::state::StateFile;

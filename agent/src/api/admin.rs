@@ -8,6 +8,7 @@ mod delegated;
 mod logger;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use credence_crypto::x509::X509SvidKey;
@@ -25,6 +26,15 @@ use super::{Ground, ServeError, serve};
 use debug::DebugService;
 use delegated::DelegatedIdentityService;
 use logger::LoggerService;
+
+/// What the operator says of the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminPlan {
+    /// Its path.
+    pub socket: PathBuf,
+    /// Whoever has one of these identities may ask for those of others.
+    pub delegates: BTreeSet<SpiffeId>,
+}
 
 /// What the admin socket shows besides the cache.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::config::{Section, safe_path};
 
 use super::DEFAULT_SOCKET_PATH;
-use crate::app::AdminPlan;
+use crate::api::admin::AdminPlan;
 
 /// Where the agent listens.
 pub(super) struct Sockets {

@@ -3,6 +3,7 @@ use credence_runtime::log::Level;
 
 use super::*;
 use crate::api::limits::RateLimits;
+use crate::sync::{BundleFormat, RebootstrapMode};
 
 const PLUGINS: &str = r#"
     KeyManager "memory" {}

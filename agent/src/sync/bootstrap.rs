@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-use crate::config::{BundleFormat, BundleSource, ServerAddress};
+use super::contact::{BundleFormat, BundleSource, ServerAddress};
 
 const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(30);
 /// As SPIRE's agent has it.

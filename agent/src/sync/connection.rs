@@ -13,7 +13,7 @@ use credence_runtime::tls::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::config::ServerAddress;
+use super::contact::ServerAddress;
 
 /// Why no connection can be set up: the configuration is at fault.
 #[derive(Debug, thiserror::Error)]

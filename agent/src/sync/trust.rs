@@ -17,8 +17,8 @@ use tokio::task::spawn_blocking;
 
 use super::bootstrap::{Asker, BootstrapError, load};
 use super::connection::{Connect, Connector};
+use super::contact::{BundleSource, Rebootstrap, RebootstrapMode};
 use super::server::{CallError, bundle_over};
-use crate::config::{BundleSource, Rebootstrap, RebootstrapMode};
 use crate::state::{BootstrapState, StateError, StateFile};
 
 /// An agent that may bootstrap again tries its first attestation that long, as SPIRE's.

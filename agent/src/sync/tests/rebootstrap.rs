@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::attestor::node::X509Pop;
-use crate::config::{BundleFormat, RebootstrapMode};
 use crate::explain::{Note, TroubleKind};
 use crate::state::BootstrapState;
+use crate::sync::{BundleFormat, RebootstrapMode};
 
 const DELAY: Duration = Duration::from_secs(600);
 
