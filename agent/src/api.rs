@@ -14,6 +14,8 @@ mod lab;
 pub mod limits;
 pub mod peer;
 mod reflection;
+#[cfg(test)]
+mod robust;
 pub mod sds;
 mod tokens;
 mod view;

@@ -3,7 +3,6 @@
 
 use std::sync::LazyLock;
 
-use bytes::{Buf, BufMut, Bytes};
 use credence_proto::spire::api::server::agent::v1::ListAgentsRequest;
 use credence_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use credence_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
@@ -13,17 +12,11 @@ use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::trustdomain::v1::ListFederationRelationshipsRequest;
 use credence_proto::spire::api::server::trustdomain::v1::trust_domain_client::TrustDomainClient;
 use credence_proto::spire::api::types;
-use http::uri::PathAndQuery;
+use credence_test_support::arbitrary::{Values, unary};
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
-};
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
-use rand::{Rng as _, SeedableRng as _};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
 use crate::authorization::{allowed, methods};
 use crate::fixtures::{Foreign, expired_p521};
@@ -40,6 +33,7 @@ const INTERNAL: &[&str] = &[
     "unhandled by behavior",
     "cannot list by empty selectors set",
     "failed to create join token ID",
+    "the token exists already",
     "UNIQUE constraint failed",
     "audience: cannot be empty",
     "record not found",
@@ -50,77 +44,6 @@ const INTERNAL: &[&str] = &[
 
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(credence_proto::FILE_DESCRIPTOR_SET).unwrap());
-
-/// Values that get past some checks and not past others.
-struct Values {
-    rng: StdRng,
-    texts: Vec<String>,
-    bytes: Vec<Vec<u8>>,
-}
-
-impl Values {
-    fn text(&mut self, field: &str) -> String {
-        let usual = match field {
-            "trust_domain" => "example.org",
-            "path" => "/workload",
-            "type" => "unix",
-            "value" => "uid:1000",
-            _ => "",
-        };
-        if self.rng.random_bool(0.6) && !usual.is_empty() {
-            return usual.to_owned();
-        }
-        self.texts.choose(&mut self.rng).unwrap().clone()
-    }
-
-    fn number(&mut self) -> i32 {
-        *[0, 1, 2, 3, 60, 600, -1, 99, i32::MAX, i32::MIN]
-            .choose(&mut self.rng)
-            .unwrap()
-    }
-
-    fn single(&mut self, field: &FieldDescriptor, depth: usize) -> Value {
-        let number = self.number();
-        match field.kind() {
-            Kind::Bool => Value::Bool(self.rng.random()),
-            Kind::String => Value::String(self.text(field.name())),
-            Kind::Bytes => Value::Bytes(self.bytes.choose(&mut self.rng).unwrap().clone().into()),
-            Kind::Enum(_) => Value::EnumNumber(number),
-            Kind::Message(inner) => Value::Message(self.message(&inner, depth + 1)),
-            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(number),
-            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(if self.rng.random_bool(0.1) {
-                i64::MIN
-            } else {
-                i64::from(number)
-            }),
-            Kind::Uint32 | Kind::Fixed32 => Value::U32(number.unsigned_abs()),
-            Kind::Uint64 | Kind::Fixed64 => Value::U64(if self.rng.random_bool(0.1) {
-                u64::MAX
-            } else {
-                u64::from(number.unsigned_abs())
-            }),
-            Kind::Double => Value::F64(f64::from(number)),
-            Kind::Float => Value::F32(f32::INFINITY),
-        }
-    }
-
-    fn message(&mut self, kind: &MessageDescriptor, depth: usize) -> DynamicMessage {
-        let mut message = DynamicMessage::new(kind.clone());
-        for field in kind.fields().filter(|field| !field.is_map()) {
-            if depth > 5 || self.rng.random_bool(0.3) {
-                continue;
-            }
-            let value = if field.is_list() {
-                let count = self.rng.random_range(0..3);
-                Value::List((0..count).map(|_| self.single(&field, depth)).collect())
-            } else {
-                self.single(&field, depth)
-            };
-            message.set_field(&field, value);
-        }
-        message
-    }
-}
 
 /// Everything that is registered.
 async fn state(local: &Channel) -> String {
@@ -240,20 +163,16 @@ async fn arbitrary_fields_are_answered_and_what_is_refused_changes_nothing() {
             .spki_der()
             .to_vec(),
     ];
-    let mut values = Values {
-        rng: StdRng::seed_from_u64(4),
-        texts,
-        bytes,
-    };
+    let mut values = Values::new(4, texts, bytes);
     // Those who throw agents out come last.
-    let mut unary: Vec<String> = methods()
+    let mut paths: Vec<String> = methods()
         .into_iter()
         .filter(|path| {
             let method = described(path);
             !method.is_client_streaming() && !method.is_server_streaming()
         })
         .collect();
-    unary.sort_by_key(|path| {
+    paths.sort_by_key(|path| {
         let class = channels.iter().position(|(class, _)| allowed(class, path));
         (
             ["BanAgent", "DeleteAgent", "PurgeAgents"]
@@ -263,7 +182,7 @@ async fn arbitrary_fields_are_answered_and_what_is_refused_changes_nothing() {
         )
     });
     let (mut faults, mut calls, mut refusals, mut before) = (Vec::new(), 0, 0, state(&local).await);
-    for path in &unary {
+    for path in &paths {
         let Some((_, channel)) = channels.iter().find(|(class, _)| allowed(class, path)) else {
             continue;
         };
@@ -273,7 +192,12 @@ async fn arbitrary_fields_are_answered_and_what_is_refused_changes_nothing() {
             .any(|verb| method.name().starts_with(verb));
         for _ in 0..CASES {
             let request = values.message(&method.input(), 0);
-            let answer = soon(exchange(channel.clone(), path, request.encode_to_vec())).await;
+            let answer = soon(unary(
+                channel.clone(),
+                path,
+                Request::new(request.encode_to_vec()),
+            ))
+            .await;
             let after = state(&local).await;
             let (found, refused) = match answer {
                 Err(status) => (vec![(status.code() as i32, status.message().to_owned())], true),
@@ -306,49 +230,4 @@ async fn arbitrary_fields_are_answered_and_what_is_refused_changes_nothing() {
         calls > 1000 && (calls / 10..calls * 9 / 10).contains(&refusals),
         "{refusals} of {calls} refused"
     );
-}
-
-async fn exchange(channel: Channel, path: &str, request: Vec<u8>) -> Result<Bytes, Status> {
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.unwrap();
-    let path: PathAndQuery = path.parse().unwrap();
-    Ok(client.unary(Request::new(request), path, Raw).await?.into_inner())
-}
-
-/// Messages as the bytes they are.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = buffer.remaining();
-        Ok(Some(buffer.copy_to_bytes(length)))
-    }
 }

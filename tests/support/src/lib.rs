@@ -10,6 +10,7 @@
     reason = "test support: a failed expectation must stop the test, and real processes run on real time"
 )]
 
+pub mod arbitrary;
 pub mod counterparts;
 mod lab;
 mod process;
