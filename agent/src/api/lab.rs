@@ -262,6 +262,23 @@ impl Lab {
         lab
     }
 
+    /// A lab that serves the WIT profile too, whose caller has these identities, signed.
+    pub(in crate::api) fn with_wit(names: &[&str]) -> Self {
+        let workload = WorkloadOptions {
+            wit_svid: true,
+            ..WorkloadOptions::default()
+        };
+        let lab = Self::new(Setup {
+            workload: Some(workload),
+            ..Setup::default()
+        });
+        for name in names {
+            lab.put(own_entry(name));
+            lab.sign(own_entry(name));
+        }
+        lab
+    }
+
     pub(in crate::api) fn put(&self, entry: Entry) {
         self.cache.apply(CacheUpdate {
             entries: vec![Arc::new(entry)],

@@ -1,6 +1,7 @@
 //! Arbitrary values in the fields of requests, and calls of any method with any bytes.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use futures_util::{StreamExt as _, stream};
 use http::uri::PathAndQuery;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use rand::rngs::StdRng;
@@ -114,13 +115,27 @@ pub async fn unary(channel: Channel, path: &str, request: Request<Vec<u8>>) -> R
 ///
 /// # Errors
 /// The answer's status.
-pub async fn stream(
+pub async fn follow(
     channel: Channel,
     path: &str,
     request: Request<Vec<u8>>,
 ) -> Result<Streaming<Bytes>, Status> {
     let (mut client, path) = ready(channel, path).await?;
     Ok(client.server_streaming(request, path, Raw).await?.into_inner())
+}
+
+/// Calls a method that takes and answers with a stream, by its path: one encoded request, and no end of them.
+///
+/// # Errors
+/// The answer's status.
+pub async fn converse(
+    channel: Channel,
+    path: &str,
+    request: Request<Vec<u8>>,
+) -> Result<Streaming<Bytes>, Status> {
+    let (mut client, path) = ready(channel, path).await?;
+    let request = request.map(|message| stream::iter([message]).chain(stream::pending()));
+    Ok(client.streaming(request, path, Raw).await?.into_inner())
 }
 
 async fn ready(channel: Channel, path: &str) -> Result<(Grpc<Channel>, PathAndQuery), Status> {

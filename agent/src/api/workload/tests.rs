@@ -5,6 +5,7 @@ mod vectors;
 use std::time::Duration;
 
 use credence_identity::{Bundle, Entry, EntryId, Timestamp, X509Authority};
+use credence_test_support::arbitrary::follow;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
@@ -68,6 +69,26 @@ async fn what_is_signed_is_served_when_the_rest_is_late() {
         ids(&both),
         ["spiffe://example.org/one", "spiffe://example.org/two"]
     );
+}
+
+/// Conforms: WAP-07
+#[tokio::test(start_paused = true)]
+async fn the_first_message_of_each_stream_comes_at_once() {
+    let lab = Lab::with_wit(&["one"]);
+    let began = Instant::now();
+    for method in [
+        "FetchX509SVID",
+        "FetchX509Bundles",
+        "FetchJWTBundles",
+        "FetchWITSVID",
+        "FetchWITBundles",
+    ] {
+        let path = format!("/SpiffeWorkloadAPI/{method}");
+        // Each of them takes a request without fields.
+        let stream = follow(lab.channel().await, &path, with_header(Vec::new())).await;
+        assert!(stream.unwrap().message().await.unwrap().is_some(), "{method}");
+    }
+    assert_eq!(began.elapsed().as_millis(), 0, "nothing was waited for");
 }
 
 /// Conforms: WAP-22, WAP-30, WAP-35, WEP-18

@@ -17,14 +17,14 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(START + seconds)
 }
 
-fn ca() -> X509Ca {
+pub(super) fn ca() -> X509Ca {
     let key = Arc::new(PrivateKey::generate(KeyType::EcP256).unwrap());
     let trust_domain = TrustDomain::parse("domain.test").unwrap();
     X509Ca::self_sign(key, &trust_domain, &CaSubject::default(), at(0), at(3600)).unwrap()
 }
 
 /// An SVID that lives a minute, as an agent would hand it out.
-fn svid(ca: &X509Ca, hint: &str) -> X509svid {
+pub(super) fn svid(ca: &X509Ca, hint: &str) -> X509svid {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let leaf = LeafParams {
         id: &SpiffeId::parse("spiffe://domain.test/w").unwrap(),
@@ -43,7 +43,7 @@ fn svid(ca: &X509Ca, hint: &str) -> X509svid {
     }
 }
 
-fn response(svids: Vec<X509svid>) -> X509svidResponse {
+pub(super) fn response(svids: Vec<X509svid>) -> X509svidResponse {
     X509svidResponse {
         svids,
         crl: Vec::new(),
