@@ -12,6 +12,7 @@ mod job;
 mod keeper;
 mod material;
 mod owner;
+mod password;
 mod render;
 mod source;
 mod status;

@@ -479,3 +479,52 @@ fn the_audit_log_is_off_unless_switched_on() {
         assert_fault(&read(agent), part);
     }
 }
+
+#[test]
+fn files_blocks_name_an_identity_and_a_folder() {
+    let trio = "svid_file_name = \"a\" svid_key_file_name = \"b\" svid_bundle_file_name = \"c\"";
+    let block = |label: &str, text: &str| format!("files \"{label}\" {{ {text} }}\n");
+    let db = format!("spiffe_id = \"spiffe://example.org/db\" cert_dir = \"/db\" {trio}");
+    let two = block("db", &db) + &block("web", &db.replace("db\"", "web\""));
+    let (config, _) = read(&two.replace("} }", "}\n}")).unwrap();
+    let jobs: Vec<_> = config
+        .files
+        .iter()
+        .map(|job| {
+            (
+                job.name.as_str(),
+                job.target.folder.as_path(),
+                job.target.guarded,
+                job.hooks.inherit,
+            )
+        })
+        .collect();
+    assert_eq!(
+        jobs,
+        [
+            ("db", Path::new("/db"), true, false),
+            ("web", Path::new("/web"), true, false)
+        ]
+    );
+    for (text, fault) in [
+        (
+            db.replace("\"/db\"", "\"db\""),
+            "files \"db\".cert_dir: must be an absolute path",
+        ),
+        (trio.to_owned(), "files \"db\".spiffe_id must be configured"),
+        (
+            format!("{db} agent_address = \"x\""),
+            "unknown key \"agent_address\"",
+        ),
+        (
+            db.replace("spiffe://example.org/db", "db"),
+            "files \"db\".spiffe_id: ",
+        ),
+    ] {
+        assert_fault(&read(&block("db", &text)), fault);
+    }
+    assert_fault(
+        &read(&(block("db", &db) + &block("db", &db))),
+        "there is another files block \"db\"",
+    );
+}

@@ -103,8 +103,30 @@ impl Folder {
 
     fn reopen(from: BorrowedFd<'_>, name: &OsStr, path: PathBuf) -> Result<Self, FolderError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(from, name, flags, Mode::empty()).map_err(failed("open folder", &path))?;
-        Ok(Self { fd, path })
+        match openat(from, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => Err(FolderError::NotAFolder { path }),
+            Err(errno) => Err(failed("open folder", &path)(errno)),
+        }
+    }
+
+    /// A folder below this one, on whose way there is no link either.
+    pub(crate) fn below(&self, path: &Path) -> Result<Self, FolderError> {
+        let mut folder = Self::reopen(self.fd.as_fd(), OsStr::new("."), self.path.clone())?;
+        for name in path {
+            let path = folder.path.join(name);
+            folder = Self::reopen(folder.fd.as_fd(), name, path)?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens a file for reading, unless it is a link. A pipe doesn't hold it up.
+    pub(crate) fn open_file(&self, name: &OsStr) -> Result<File, FolderError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let opened = openat(&self.fd, name, flags, Mode::empty());
+        opened
+            .map(File::from)
+            .map_err(failed("open", &self.path.join(name)))
     }
 
     /// Refuses a folder in which somebody besides root, this process and the owner can replace names.

@@ -44,11 +44,11 @@ pub struct Choice {
     pub hint: String,
 }
 
-/// A file of its own.
+/// A file below the target folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// Its name in the target folder.
-    pub name: OsString,
+    /// Its name, with folders where it has some: neither absolute nor with `..`.
+    pub name: PathBuf,
     /// Its mode, exactly.
     pub mode: u32,
 }
@@ -62,12 +62,34 @@ pub struct X509Files {
     pub bundle: Option<Named>,
     /// Certificates and key in one file.
     pub combined: Option<Named>,
+    /// Key stores, which have the bundle too.
+    pub stores: Vec<StoreFile>,
     /// Intermediate certificates go into the bundle instead.
     pub intermediates_in_bundle: bool,
     /// The bundle has those of federated trust domains too.
     pub federated: bool,
     /// Expired certificates are left out.
     pub omit_expired: bool,
+}
+
+/// A key store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFile {
+    /// The file.
+    pub file: Named,
+    /// Its form.
+    pub form: StoreForm,
+    /// The file whose first line is its password.
+    pub password_file: PathBuf,
+}
+
+/// Forms of key stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreForm {
+    /// RFC 7292.
+    Pkcs12,
+    /// Java's own.
+    Jks,
 }
 
 /// A file with a JWT-SVID.

@@ -226,8 +226,9 @@ impl<S: Source> Keeper<S> {
             self.x509.due = None;
             return Ok(());
         };
-        let batches = files.render(material, self.clock.now());
-        match write(self.job.clone(), batches).await {
+        let (files, material, now) = (files.clone(), material.clone(), self.clock.now());
+        let render = move |job: &Job| Ok(files.render(&material, &job.target, now)?);
+        match write(self.job.clone(), render).await {
             Ok(()) => {
                 tracing::info!(files = self.job.name, "X.509 certificates updated");
                 self.x509.done(None);
@@ -249,7 +250,7 @@ impl<S: Source> Keeper<S> {
             return Ok(());
         };
         let path = self.path(&file.name);
-        match write(self.job.clone(), vec![jwt_bundles(file, bundles)]).await {
+        match write(self.job.clone(), ready(jwt_bundles(file, bundles))).await {
             Ok(()) => {
                 tracing::info!(files = self.job.name, "JWT bundle updated");
                 self.bundles.done(None);
@@ -285,7 +286,11 @@ impl<S: Source> Keeper<S> {
                     return Ok(());
                 }
                 let bytes = Zeroizing::new(token.text.as_bytes().to_vec());
-                let written = write(self.job.clone(), vec![Batch::Single(Rendered::new(&file, bytes))]).await;
+                let written = write(
+                    self.job.clone(),
+                    ready(Batch::Single(Rendered::new(&file, bytes))),
+                )
+                .await;
                 written.map(|()| (digest, next)).map_err(KeepError::Write)
             }
             Err(error) => Err(KeepError::Source(error)),
@@ -341,17 +346,29 @@ impl<S: Source> Keeper<S> {
         Write::Failed(text)
     }
 
-    fn path(&self, name: &std::ffi::OsStr) -> String {
+    fn path(&self, name: &std::path::Path) -> String {
         self.job.target.folder.join(name).display().to_string()
     }
 }
 
-async fn write(job: Arc<Job>, batches: Vec<Batch>) -> Result<(), WriteError> {
-    let write = move || batches.iter().try_for_each(|batch| job.target.write(batch));
+/// Renders and writes, on a thread that may wait for the disk.
+async fn write(
+    job: Arc<Job>,
+    render: impl FnOnce(&Job) -> Result<Vec<Batch>, WriteError> + Send + 'static,
+) -> Result<(), WriteError> {
+    let write = move || {
+        let batches = render(&job)?;
+        batches.iter().try_for_each(|batch| job.target.write(batch))
+    };
     match tokio::task::spawn_blocking(write).await {
         Ok(written) => written,
         Err(error) => Err(WriteError::Interrupted(error.to_string())),
     }
+}
+
+/// For [`write()`]: what is rendered already.
+fn ready(batch: Batch) -> impl FnOnce(&Job) -> Result<Vec<Batch>, WriteError> + Send + 'static {
+    move |_| Ok(vec![batch])
 }
 
 fn give_up(once: bool, error: WriteError) -> Result<(), KeepError> {
@@ -369,3 +386,6 @@ async fn next(mode: &mut Mode) -> Option<Signal> {
         Mode::Once | Mode::Daemon => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

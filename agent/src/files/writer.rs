@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{Content, Folder, FolderError, beside, is_beside};
 use super::owner::{NotPermitted, Owner};
-use super::render::Rendered;
+use super::render::{RenderError, Rendered};
 
 /// Where files go, and whose they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub(crate) enum WriteError {
     /// The owner.
     #[error(transparent)]
     Owner(#[from] NotPermitted),
+    /// What was to be written.
+    #[error(transparent)]
+    Render(#[from] RenderError),
     /// The thread that wrote is gone.
     #[error("writing was interrupted: {0}")]
     Interrupted(String),
@@ -99,8 +102,9 @@ impl Target {
         file: &Rendered,
         observe: &mut dyn FnMut(Step),
     ) -> Result<(), WriteError> {
-        clean(folder, &file.name, &[]);
-        folder.replace(file.content(), &self.owner)?;
+        let (folder, name) = (&below(folder, &file.name)?, file_name(&file.name));
+        clean(folder, name, &[]);
+        folder.replace(file.content(name), &self.owner)?;
         observe(Step::Replaced);
         folder.sync()?;
         Ok(())
@@ -112,10 +116,12 @@ impl Target {
         files: &[Rendered],
         observe: &mut dyn FnMut(Step),
     ) -> Result<(), WriteError> {
-        let Some(first) = files.first() else { return Ok(()) };
-        let current = current(&first.name);
+        let Some(name) = files.first().map(|first| flat(&first.name)) else {
+            return Ok(());
+        };
+        let current = current(&name);
         let before = folder.points_to(&current);
-        let generation = beside(&first.name)?;
+        let generation = beside(&name)?;
         let made = self
             .fill(folder, &generation, files, observe)
             .and_then(|()| folder.point(&current, &generation));
@@ -125,19 +131,20 @@ impl Target {
         }
         observe(Step::Swapped);
         folder.sync()?;
-        for file in files {
-            let through = Path::new(&current).join(&file.name);
-            folder.point(&file.name, through.as_os_str())?;
-            observe(Step::Linked);
-        }
-        folder.sync()?;
         // A reader that has found the one before may still be at it.
         let mut kept = vec![generation];
         kept.extend(before);
-        clean(folder, &first.name, &kept);
-        for file in files.iter().skip(1) {
-            clean(folder, &file.name, &kept);
+        for file in files {
+            let (inside, link) = (below(folder, &file.name)?, file_name(&file.name));
+            let mut through: PathBuf = file.name.iter().skip(1).map(|_| "..").collect();
+            through.push(&current);
+            through.push(flat(&file.name));
+            inside.point(link, through.as_os_str())?;
+            observe(Step::Linked);
+            inside.sync()?;
+            clean(&inside, link, &kept);
         }
+        clean(folder, &name, &kept);
         clean(folder, &current, &kept);
         observe(Step::Cleaned);
         Ok(())
@@ -153,7 +160,7 @@ impl Target {
         let inside = folder.make_folder(generation, &self.owner)?;
         observe(Step::Begun);
         for file in files {
-            inside.make_file(file.content(), &self.owner)?;
+            inside.make_file(file.content(&flat(&file.name)), &self.owner)?;
             observe(Step::FileWritten);
         }
         inside.open_up()?;
@@ -165,13 +172,28 @@ impl Target {
 }
 
 impl Rendered {
-    fn content(&self) -> Content<'_> {
+    fn content<'a>(&'a self, name: &'a OsStr) -> Content<'a> {
         Content {
-            name: &self.name,
+            name,
             mode: self.mode,
             bytes: &self.bytes,
         }
     }
+}
+
+/// The folder of a file below the target folder.
+fn below(folder: &Folder, name: &Path) -> Result<Folder, FolderError> {
+    folder.below(name.parent().unwrap_or(Path::new("")))
+}
+
+fn file_name(name: &Path) -> &OsStr {
+    name.file_name().unwrap_or_default()
+}
+
+/// A name in a generation, which has no folders.
+fn flat(name: &Path) -> OsString {
+    let parts: Vec<&OsStr> = name.iter().collect();
+    parts.join(OsStr::new("%"))
 }
 
 /// The link to the generation that counts.

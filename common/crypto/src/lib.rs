@@ -13,6 +13,7 @@ mod jwk;
 mod jws;
 pub mod jwt;
 mod keys;
+pub mod keystore;
 mod oid;
 pub mod wit;
 pub mod x509;

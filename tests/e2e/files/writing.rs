@@ -118,6 +118,97 @@ fn without_an_identity_nothing_is_written() {
     assert!(running.stop().success());
 }
 
+/// Key stores, judged by OpenSSL and by Java.
+#[test]
+fn key_stores_are_read_by_openssl_and_java() {
+    let (lab, _server, _agent) = lab_with_identity(&[]);
+    let password = lab.dir().join("password");
+    fs::write(&password, "change it\n").expect("write");
+    fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    let more = format!(
+        "{TRIO}pkcs12_file_name = \"store.p12\"\njks_file_name = \"java/store.jks\"\nkeystore_password_file = \"{}\"\n\
+         daemon_mode = false\n",
+        password.display()
+    );
+    let helper = Helper::new(&lab, "stores", &more);
+    fs::create_dir(helper.dir.join("java")).expect("make a folder");
+    let output = helper.run(&[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let (p12, jks) = (helper.dir.join("store.p12"), helper.dir.join("java/store.jks"));
+    let expected = fs::read_to_string(helper.dir.join("svid_key.pem")).expect("the key");
+    let key_in = |store: &Path| {
+        let mut command = Command::new("openssl");
+        command
+            .args(["pkcs12", "-nodes", "-passin", "pass:change it", "-in"])
+            .arg(store);
+        let output = command.output().expect("run openssl");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let opened = key_in(&p12);
+    assert!(opened.contains(&expected), "another key");
+    assert_eq!(
+        opened.matches("BEGIN CERTIFICATE").count(),
+        2,
+        "leaf and authority"
+    );
+    assert!(opened.contains("friendlyName: svid"), "{opened}");
+
+    if counterparts::installed("keytool", "keytool") {
+        let list = |store: &Path| {
+            let mut command = Command::new("keytool");
+            command
+                .args(["-list", "-storepass", "change it", "-keystore"])
+                .arg(store);
+            let output = command.output().expect("run keytool");
+            assert!(output.status.success(), "{}", said(&output));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        for (store, form) in [(&p12, "PKCS12"), (&jks, "JKS")] {
+            let listed = list(store);
+            assert!(listed.contains(&format!("Keystore type: {form}")), "{listed}");
+            assert!(
+                listed.contains("svid, ") && listed.contains("PrivateKeyEntry"),
+                "{listed}"
+            );
+            assert!(
+                listed.contains("authority-1, ") && listed.contains("trustedCertEntry"),
+                "{listed}"
+            );
+        }
+        // What Java gets out of the one it writes into another, where OpenSSL finds it.
+        let copy = helper.dir.join("copy.p12");
+        let mut command = Command::new("keytool");
+        command.args([
+            "-importkeystore",
+            "-noprompt",
+            "-srcstorepass",
+            "change it",
+            "-srckeystore",
+        ]);
+        command.arg(&jks).args([
+            "-deststoretype",
+            "PKCS12",
+            "-deststorepass",
+            "change it",
+            "-destkeystore",
+        ]);
+        let output = command.arg(&copy).output().expect("run keytool");
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(key_in(&copy).contains(&expected), "another key");
+        counterparts::record("keytool", "ran");
+    }
+
+    fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("chmod");
+    let output = helper.run(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("that others have no rights to"),
+        "{}",
+        said(&output)
+    );
+}
+
 /// The three files of a generation, read at once; none if it is gone.
 fn copied(generation: &Path, to: &Path) -> Option<[PathBuf; 3]> {
     let names = ["svid.pem", "svid_key.pem", "svid_bundle.pem"];
@@ -140,8 +231,11 @@ fn a_writer_killed_at_random_never_shows_a_torn_or_mixed_generation() {
         "killed",
         &format!("{TRIO}svid_combined_file_name = \"all.pem\"\n"),
     );
+    let began = Instant::now();
     let first = helper.run(&["-daemon-mode=false"]);
     assert!(first.status.success(), "{}", said(&first));
+    // As long as a whole run takes on this machine now: the kills fall into its second half and shortly after it.
+    let run = began.elapsed().min(Duration::from_millis(500));
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let copies = lab.dir().join("copies");
@@ -169,7 +263,7 @@ fn a_writer_killed_at_random_never_shows_a_torn_or_mixed_generation() {
                 .stderr(std::process::Stdio::null())
                 .spawn()
                 .expect("run files");
-            std::thread::sleep(Duration::from_millis(20 + round * 37 % 240));
+            std::thread::sleep(run.mul_f64(0.5) + run.mul_f64(f64::from(round * 37 % 100) / 100.0));
             running.kill().expect("kill it");
             running.wait().expect("reap it");
         }
@@ -342,4 +436,92 @@ fn a_block_of_the_agent_keeps_files_of_another_user() {
     agent.wait_for_line("may be written to by every user", 1);
     assert_eq!(generation(&dir), before);
     assert!(agent.stop().success());
+}
+
+/// The user whose files a root agent writes does all to lead it elsewhere, and to have it signal others.
+#[test]
+fn a_hostile_owner_gains_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        counterparts::record(
+            "another user",
+            "SKIPPED: acting as one is not installed for this user",
+        );
+        return;
+    }
+    let lab = Lab::new(CREDENCE);
+    let _server = lab.server();
+    let root = lab.dir().canonicalize().expect("a real path");
+    let (dir, outside) = (root.join("theirs"), root.join("outside"));
+    for dir in [&dir, &outside] {
+        fs::create_dir(dir).expect("make a folder");
+    }
+    std::os::unix::fs::chown(&dir, Some(4_000_000), None).expect("chown");
+    fs::write(outside.join("victim"), "untouched").expect("write");
+    let mut victim = Command::new("sleep").arg("120").spawn().expect("run a process");
+    let pid_file = root.join("pid");
+    fs::write(&pid_file, victim.id().to_string()).expect("write");
+    let block = format!(
+        "files \"theirs\" {{\n spiffe_id = \"spiffe://example.org/web\"\n cert_dir = \"{}\"\n owner = \"4000000:4000001\"\n \
+         {TRIO} svid_combined_file_name = \"victim\"\n renew_signal = \"SIGTERM\"\n pid_file_name = \"{}\"\n }}",
+        dir.display(),
+        pid_file.display()
+    );
+    let printed = lab.ok(&["token", "generate", "-spiffeID", "spiffe://example.org/node/node"]);
+    let token = printed.split_whitespace().nth(1).expect("a token");
+    let more = format!("join_token = \"{token}\"\n{block}");
+    drop(lab.agent_config("node", "NodeAttestor \"join_token\" { plugin_data {} }", &more));
+    let mut agent = lab.agent_again("node");
+    lab.entry("node", "web", &["-x509SVIDTTL", SHORT]);
+    wait_until("the files are there", SOON, || {
+        dir.join("victim").exists().then_some(())
+    });
+
+    let script = "while :; do for name in .svid* svid* victim; do mv -T $name moved.$name; ln -s $1 $name; \
+                  rm -rf moved.*; ln -sf $1/victim victim; done; done";
+    let mut hostile = Command::new("sh");
+    hostile
+        .args(["-c", script, "sh"])
+        .arg(&outside)
+        .current_dir(&dir)
+        .stderr(std::process::Stdio::null());
+    std::os::unix::process::CommandExt::uid(&mut hostile, 4_000_000);
+    let mut hostile = hostile.spawn().expect("run a hostile owner");
+    agent.wait_for("several writes, or failures of them", || {
+        let output = agent_output(&lab);
+        output.matches("X.509 certificates updated").count() + output.matches("Unable to write files").count()
+            >= 4
+    });
+    hostile.kill().expect("stop the hostile owner");
+    hostile.wait().expect("reap it");
+    assert_eq!(
+        fs::read_to_string(outside.join("victim")).expect("read"),
+        "untouched"
+    );
+    assert_eq!(
+        fs::read_dir(&outside).expect("a folder").count(),
+        1,
+        "something was written outside"
+    );
+    agent.wait_for_line("is of uid 0, not of the owner of the files", 1);
+    assert!(
+        victim.try_wait().expect("ask").is_none(),
+        "another user's process was signalled"
+    );
+    victim.kill().expect("kill");
+    victim.wait().expect("reap");
+
+    // Left alone, it is well again at the next renewal.
+    let whole = || {
+        let current = generation(&dir)?;
+        ["svid.pem", "svid_key.pem", "svid_bundle.pem"]
+            .iter()
+            .all(|name| current.join(name).exists() && current.starts_with(&dir))
+            .then_some(())
+    };
+    wait_until("the files are whole again", SOON, whole);
+    assert!(agent.stop().success());
+}
+
+fn agent_output(lab: &Lab) -> String {
+    fs::read_to_string(lab.dir().join("node.log")).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use credence_identity::SpiffeId;
@@ -10,12 +10,14 @@ use credence_runtime::config::{Document, Fault, HealthChecks, Report, Section, U
 use nix::sys::signal::Signal;
 
 use super::arguments::split;
-use super::{Choice, Helper, HookSettings, Job, Named, TokenFile, X509Files};
+use super::{Choice, Helper, HookSettings, Job, Named, StoreFile, StoreForm, TokenFile, X509Files};
 use crate::files::owner::Owner;
 use crate::files::writer::Target;
 
 /// The port of the probes when none is named.
 const HEALTH_PORT: u16 = 8081;
+/// Longer ones leave no room for what is put around them while they are written.
+const LONGEST_NAME: usize = 200;
 
 /// Modes of the files, as they were asked for.
 struct Modes {
@@ -100,8 +102,8 @@ fn job(section: &Section<'_>, name: &str, folder: PathBuf, is_block: bool) -> Op
     let tokens = tokens(section, modes.token);
     let hooks = hooks(section, !is_block);
     if x509.is_none() && jwt_bundle.is_none() && tokens.is_empty() {
-        let message = "names no file: give all of svid_file_name, svid_key_file_name and svid_bundle_file_name, or \
-                       svid_combined_file_name, jwt_svids or jwt_bundle_file_name";
+        let message = "names no file: give all of svid_file_name, svid_key_file_name and svid_bundle_file_name, or one of \
+                       svid_combined_file_name, pkcs12_file_name, jks_file_name, jwt_svids and jwt_bundle_file_name";
         section
             .report()
             .fault(section.place().clone(), message.to_owned());
@@ -135,10 +137,12 @@ fn x509(section: &Section<'_>, modes: &Modes) -> Option<X509Files> {
         pair: None,
         bundle,
         combined,
+        stores: stores(section, modes.key),
     };
+    let in_one = files.combined.is_some() || !files.stores.is_empty();
     let pair = match (svid, key) {
         (Some(svid), Some(key)) if files.bundle.is_some() => Some((svid, key)),
-        (None, None) if files.bundle.is_none() || files.combined.is_some() => None,
+        (None, None) if files.bundle.is_none() || in_one => None,
         _ => {
             let message =
                 "all or none of svid_file_name, svid_key_file_name and svid_bundle_file_name must be given";
@@ -148,8 +152,30 @@ fn x509(section: &Section<'_>, modes: &Modes) -> Option<X509Files> {
             None
         }
     };
-    let any = pair.is_some() || files.combined.is_some();
-    any.then_some(X509Files { pair, ..files })
+    (pair.is_some() || in_one).then_some(X509Files { pair, ..files })
+}
+
+fn stores(section: &Section<'_>, mode: u32) -> Vec<StoreFile> {
+    let password_file = section.string("keystore_password_file").map(PathBuf::from);
+    let forms = [
+        ("pkcs12_file_name", StoreForm::Pkcs12),
+        ("jks_file_name", StoreForm::Jks),
+    ];
+    let mut stores = Vec::new();
+    for (key, form) in forms {
+        let Some(file) = file(section, key, mode) else {
+            continue;
+        };
+        match password_file.clone() {
+            Some(password_file) => stores.push(StoreFile {
+                file,
+                form,
+                password_file,
+            }),
+            None => section.fault(key, "needs keystore_password_file"),
+        }
+    }
+    stores
 }
 
 fn tokens(section: &Section<'_>, mode: u32) -> Vec<TokenFile> {
@@ -243,24 +269,35 @@ fn mode(section: &Section<'_>, key: &'static str, default: u32) -> u32 {
     mode & 0o777
 }
 
-/// A name in the target folder.
+/// A name below the target folder. As with spiffe-helper a `/` before it means nothing.
 fn file(section: &Section<'_>, key: &'static str, mode: u32) -> Option<Named> {
-    let name = section.string(key)?;
-    if name.contains('/') || name == "." || name == ".." || name.len() > 200 {
-        section.fault(
-            key,
-            format_args!("{name:?} is no name of a file: folders belong into cert_dir"),
-        );
+    let written = section.string(key)?;
+    let mut name = PathBuf::new();
+    for component in Path::new(&written).components() {
+        match component {
+            Component::Normal(part) if part.len() <= LONGEST_NAME => name.push(part),
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(_) | Component::ParentDir | Component::Prefix(_) => {
+                section.fault(
+                    key,
+                    format_args!("{written:?} is no name of a file below cert_dir"),
+                );
+                return None;
+            }
+        }
+    }
+    if name.as_os_str().is_empty() || written.ends_with('/') || name.as_os_str().len() > LONGEST_NAME {
+        section.fault(key, format_args!("{written:?} is no name of a file"));
         return None;
     }
-    let name = OsString::from(name);
     Some(Named { name, mode })
 }
 
 fn refuse_repeats(section: &Section<'_>, job: &Job) {
     let x509 = job.x509.iter().flat_map(|files| {
         let pair = files.pair.iter().flat_map(|(svid, key)| [svid, key]);
-        pair.chain(&files.bundle).chain(&files.combined)
+        let stores = files.stores.iter().map(|store| &store.file);
+        pair.chain(&files.bundle).chain(&files.combined).chain(stores)
     });
     let tokens = job.tokens.iter().map(|token| &token.file);
     let mut seen = BTreeSet::new();

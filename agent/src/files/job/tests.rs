@@ -87,6 +87,33 @@ fn everything_that_spiffe_helper_can_be_told_is_understood() {
     assert!(hooks.inherit);
 }
 
+/// What its documentation shows for one kind of software or another.
+#[test]
+fn configurations_in_use_are_understood() {
+    for text in [
+        "cmd = \"/usr/bin/psql\"\n# Query for the reload\ncmd_args = \"-p 5432 -c \\\"SELECT pg_reload_conf();\\\"\"\n\
+         renew_signal = \"\"\nsvid_file_name = \"svid.pem\"\nsvid_key_file_name = \"svid.key\"\n\
+         svid_bundle_file_name = \"ca.pem\"",
+        "cmd = \"\"\ncmd_args = \"\"\ncert_dir = \"\"\nrenew_signal = \"\"\nsvid_file_name = \"tls.crt\"\n\
+         svid_key_file_name = \"tls.key\"\nsvid_bundle_file_name = \"ca.pem\"\njwt_bundle_file_name = \"cert.jwt\"\n\
+         jwt_svids = [{jwt_audience=\"test\", jwt_svid_file_name=\"jwt_svid.token\"}]\ndaemon_mode = false",
+        "jwt_svids = [\n  {\n    jwt_svid_file_name = \"/sub/a.token\"\n    jwt_audience = \"a\"\n\n  },\n  {\n\
+         jwt_svid_file_name = \"./b.token\"\n    jwt_audience = \"b\"\n  }\n]",
+        r#"{"jwt_svids": [{"jwt_audience": "a", "jwt_svid_file_name": "a"}], "daemon_mode": false}"#,
+    ] {
+        let (helper, warnings) = read(text).unwrap();
+        assert_eq!(warnings, [] as [&str; 0], "{text}");
+        if text.contains("/sub/a.token") {
+            let names = helper
+                .job
+                .tokens
+                .iter()
+                .map(|token| token.file.name.display().to_string());
+            assert_eq!(names.collect::<Vec<_>>(), ["sub/a.token", "b.token"]);
+        }
+    }
+}
+
 #[test]
 fn defaults_are_those_of_spiffe_helper() {
     let text = "svid_file_name = \"a\"\nsvid_key_file_name = \"b\"\nsvid_bundle_file_name = \"c\"\ncmd = \"\"\n\
@@ -138,6 +165,14 @@ fn what_spiffe_helper_refuses_is_refused_with_the_place() {
         (
             format!("{all}jwt_bundle_file_name = \"../a\""),
             "is no name of a file",
+        ),
+        (
+            format!("{all}jwt_bundle_file_name = \"sub/\""),
+            "is no name of a file",
+        ),
+        (
+            format!("{all}pkcs12_file_name = \"p\""),
+            "needs keystore_password_file",
         ),
         (format!("{all}renew_url = \"file:///x\""), "must begin with"),
         (

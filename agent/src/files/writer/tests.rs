@@ -103,7 +103,11 @@ fn a_writer_that_dies_at_any_step_leaves_a_whole_generation() {
             .write_observed(&single("combined.pem", number), &mut keep)
             .unwrap();
     }
-    assert_eq!(left.len(), 3 * (1 + 3 + 1 + 1 + 3 + 1 + 1));
+    assert_eq!(
+        left.len(),
+        3 * (1 + 3 + 1 + 1 + 3 + 1 + 1),
+        "steps of three writes"
+    );
     for (number, step, at) in left {
         let swapped = !matches!(step, Step::Begun | Step::FileWritten | Step::Whole);
         let expected = if swapped { number } else { number - 1 };
@@ -242,6 +246,43 @@ fn a_folder_that_strangers_write_to_is_refused_where_it_is_guarded() {
         "{error}"
     );
     assert_eq!(read(folder.path()), Some(1));
+}
+
+/// As spiffe-helper's names can have them.
+#[test]
+fn names_with_folders_are_links_into_one_generation() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, outside) = (root.path().join("target"), root.path().join("outside"));
+    fs::create_dir_all(folder.join("private/deep")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    let batch = |number: u32| {
+        let text = format!("{number}\n").repeat(20_000);
+        let names = ["certs.pem", "private/deep/key.pem", "private/key.pem"];
+        Batch::Generation(names.iter().map(|name| rendered(name, &text)).collect())
+    };
+    for number in 1..=3 {
+        target(&folder).write(&batch(number)).unwrap();
+        target(&folder).write(&single("private/all.pem", number)).unwrap();
+        for name in [
+            "certs.pem",
+            "private/deep/key.pem",
+            "private/key.pem",
+            "private/all.pem",
+        ] {
+            assert_eq!(number_in(&folder.join(name)), number, "{name}");
+        }
+    }
+    let link = fs::read_link(folder.join("private/deep/key.pem")).unwrap();
+    assert_eq!(
+        link.to_str(),
+        Some("../../.certs.pem.current/private%deep%key.pem")
+    );
+    assert_eq!(names(&folder).len(), 1 + 1 + 1 + 2, "{:?}", names(&folder));
+    fs::rename(folder.join("private"), folder.join("moved")).unwrap();
+    symlink(&outside, folder.join("private")).unwrap();
+    target(&folder).write(&single("private/all.pem", 4)).unwrap_err();
+    target(&folder).write(&batch(4)).unwrap_err();
+    assert_eq!(names(&outside), [] as [&str; 0]);
 }
 
 #[test]
