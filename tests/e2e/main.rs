@@ -13,6 +13,7 @@ mod clients;
 mod clock;
 mod dev;
 mod endpoints;
+mod envoy;
 mod explain;
 mod faults;
 mod feature_store;

@@ -63,28 +63,44 @@ fn step(name: &str, command: &mut Command) -> Option<Output> {
 pub fn python_spiffe(cache: &Path) -> Option<PathBuf> {
     static READY: OnceLock<Option<PathBuf>> = OnceLock::new();
     READY
+        .get_or_init(|| python("python spiffe", cache, "python"))
+        .clone()
+}
+
+/// Envoy itself, out of a Python package that carries the program, set up under `cache` on first use.
+pub fn envoy(cache: &Path) -> Option<PathBuf> {
+    static READY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    READY
         .get_or_init(|| {
-            const NAME: &str = "python spiffe";
-            if !installed(NAME, "python3") {
-                return None;
-            }
-            let venv = cache.join("python");
-            let python = venv.join("bin/python");
-            let requirements = clients().join("python/requirements.txt");
-            let stamp = venv.join("requirements.txt");
-            if fs::read(&stamp).ok() != fs::read(&requirements).ok() {
-                step(NAME, Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-                step(
-                    NAME,
-                    Command::new(&python)
-                        .args(["-m", "pip", "install", "-q", "-r"])
-                        .arg(&requirements),
-                )?;
-                fs::copy(&requirements, &stamp).expect("stamp the environment");
-            }
-            Some(python)
+            const NAME: &str = "envoy";
+            let python = python(NAME, cache, NAME)?;
+            // The package's own `envoy` is a script that outlives what it is told to stop.
+            let find =
+                "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
+            let found = step(NAME, Command::new(python).args(["-c", find]))?;
+            let program = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
+            installed(NAME, &program.display().to_string()).then_some(program)
         })
         .clone()
+}
+
+/// The Python of a virtual environment with what `tests/clients/FOLDER/requirements.txt` names.
+fn python(name: &str, cache: &Path, folder: &str) -> Option<PathBuf> {
+    if !installed(name, "python3") {
+        return None;
+    }
+    let venv = cache.join(folder);
+    let python = venv.join("bin/python");
+    let requirements = clients().join(folder).join("requirements.txt");
+    let stamp = venv.join("requirements.txt");
+    if fs::read(&stamp).ok() != fs::read(&requirements).ok() {
+        step(name, Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "-q", "-r"]);
+        step(name, install.arg(&requirements))?;
+        fs::copy(&requirements, &stamp).expect("stamp the environment");
+    }
+    Some(python)
 }
 
 /// The class path of the java-spiffe client, built by Maven under `cache` on first use.
