@@ -25,6 +25,7 @@ mod golden;
 mod image;
 mod mtls;
 mod node_certificate;
+mod promtool;
 mod refusals;
 mod rotation;
 

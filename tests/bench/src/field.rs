@@ -56,10 +56,16 @@ pub(crate) fn entry(parent: &str, path: &str, uid: &str) -> Entry {
 impl Field {
     /// Starts a server with quiet logs, without rate limits, and with SPIRE's defaults else.
     pub(crate) async fn start(binary: &Path) -> Result<Self> {
+        Self::with(binary, "", "").await
+    }
+
+    /// The same with lines in the `server` block, and blocks beside it.
+    pub(crate) async fn with(binary: &Path, server: &str, top: &str) -> Result<Self> {
         let settings = Settings {
             log_level: "WARN",
             discover_workload_path: false,
-            server: "ratelimit { attestation = false signing = false }".into(),
+            server: format!("ratelimit {{ attestation = false signing = false }}\n{server}"),
+            top: top.into(),
             ..Settings::default()
         };
         let lab = Lab::with(&binary.display().to_string(), settings);

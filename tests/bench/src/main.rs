@@ -21,6 +21,7 @@ mod issuance;
 mod latency;
 mod meter;
 mod node;
+mod options;
 mod raw;
 mod report;
 
@@ -35,7 +36,7 @@ struct Arguments {
     /// The binary to measure.
     #[arg(long, default_value = "target/release/credence")]
     binary: PathBuf,
-    /// Groups to run, all by default: issuance, entries, idle, agent.
+    /// Groups to run, all by default: issuance, options, entries, idle, agent.
     #[arg(long)]
     only: Vec<String>,
     /// Seconds of load per figure.
@@ -66,6 +67,9 @@ async fn main() -> Result<()> {
     let mut report = report::Report::new(&raw);
     if arguments.wants("issuance") {
         issuance::measure(&binary, &arguments, &raw, &mut report).await?;
+    }
+    if arguments.wants("options") {
+        options::measure(&binary, &arguments, &mut report).await?;
     }
     if arguments.wants("entries") {
         entries::measure(&binary, &arguments, &mut report).await?;

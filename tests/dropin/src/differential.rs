@@ -21,6 +21,7 @@ mod profile;
 mod prove;
 mod side;
 mod steps;
+mod talk;
 mod vary;
 
 use std::fs;

@@ -64,6 +64,7 @@ const FULL: &[&str] = &[
     "differential: delegate",
     "differential: entry",
     "differential: metrics",
+    "differential: sds",
     "differential: svid",
     "differential: trustdomain",
     "differential: validate_agent",

@@ -31,6 +31,7 @@ tables!(
     delegate,
     entry,
     metrics,
+    sds,
     svid,
     trustdomain,
     validate_agent,

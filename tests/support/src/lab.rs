@@ -19,6 +19,8 @@ pub struct Settings {
     pub log_level: &'static str,
     /// Lines put into the `server` block.
     pub server: String,
+    /// Blocks beside the `server` block.
+    pub top: String,
     /// Whether the agent looks at a workload's executable (`discover_workload_path`).
     pub discover_workload_path: bool,
     /// Lines put into the `agent` block.
@@ -34,6 +36,7 @@ impl Default for Settings {
             log_level: "DEBUG",
             discover_workload_path: true,
             server: String::new(),
+            top: String::new(),
             agent: String::new(),
             environment: Vec::new(),
         }
@@ -148,10 +151,11 @@ impl Lab {
              data_dir = \"{dir}/server\"\n  socket_path = \"{socket}\"\n  log_level = \"{level}\"\n  \
              ratelimit {{\n    attestation = false\n  }}\n  {more}\n}}\n\
              plugins {{\n  DataStore \"sql\" {{ plugin_data {{ database_type = \"sqlite3\" \
-             connection_string = \"{dir}/server/datastore.sqlite3\" }} }}\n  {keys}\n  {attestor}\n}}\n",
+             connection_string = \"{dir}/server/datastore.sqlite3\" }} }}\n  {keys}\n  {attestor}\n}}\n{top}\n",
             port = self.port,
             level = self.settings.log_level,
             socket = self.server_socket().display(),
+            top = self.settings.top,
             more = self.settings.server,
             keys = self.key_manager(&format!("keys_path = \"{dir}/server/keys.json\"")),
             attestor = self.x509pop_roots().map_or(String::new(), |roots| format!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_stream::Stream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// How long a call may take; a stream that goes on is read for its first answer only.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -85,28 +85,13 @@ pub(super) async fn converse(
     mut answered: impl FnMut(&DynamicMessage),
 ) -> Value {
     let endless = method.is_server_streaming() && !method.is_client_streaming();
-    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    let name = method.name();
-    let decode = |bytes| DynamicMessage::decode(method.output(), bytes).expect("an answer decodes");
-    let answered = |bytes: &Bytes| answered(&decode(bytes.clone()));
-    let exchange = exchange(channel, &path, messages, endless, header, answered);
+    let answered = |bytes: &Bytes| answered(&decoded(method, bytes.clone()));
+    let exchange = exchange(channel, path(method), messages, endless, header, answered);
     let (answers, status) = tokio::time::timeout(DEADLINE, exchange)
         .await
         .unwrap_or_else(|_| (Vec::new(), Status::unknown("the suite waited too long")));
-    let mut answers: Vec<Value> = answers
-        .into_iter()
-        .map(|bytes| {
-            decode(bytes)
-                .serialize_with_options(
-                    serde_json::value::Serializer,
-                    &SerializeOptions::new()
-                        .skip_default_fields(false)
-                        .use_proto_field_name(true),
-                )
-                .expect("an answer is JSON")
-        })
-        .collect();
-    if name.contains("AuthorizedEntries") {
+    let mut answers: Vec<Value> = answers.into_iter().map(|bytes| shown(method, bytes)).collect();
+    if method.name().contains("AuthorizedEntries") {
         // In no order: SPIRE's is that of its walk through the entries.
         for list in answers
             .iter_mut()
@@ -115,6 +100,34 @@ pub(super) async fn converse(
             list.sort_by_key(|entry| entry.get("id").map(Value::to_string));
         }
     }
+    transcript(&status, &answers)
+}
+
+/// Where a client calls the method.
+pub(super) fn path(method: &MethodDescriptor) -> PathAndQuery {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+        .parse()
+        .expect("a path")
+}
+
+fn decoded(method: &MethodDescriptor, bytes: Bytes) -> DynamicMessage {
+    DynamicMessage::decode(method.output(), bytes).expect("an answer decodes")
+}
+
+/// An answer as JSON with all its members.
+pub(super) fn shown(method: &MethodDescriptor, bytes: Bytes) -> Value {
+    decoded(method, bytes)
+        .serialize_with_options(
+            serde_json::value::Serializer,
+            &SerializeOptions::new()
+                .skip_default_fields(false)
+                .use_proto_field_name(true),
+        )
+        .expect("an answer is JSON")
+}
+
+/// How a call ended and what was answered.
+pub(super) fn transcript(status: &Status, answers: &[Value]) -> Value {
     json!({
         "code": format!("{:?}", status.code()),
         "message": status.message(),
@@ -123,18 +136,18 @@ pub(super) async fn converse(
     })
 }
 
-async fn exchange(
+/// Opens a stream; it is there with the answer's first sign.
+pub(super) async fn open(
     channel: Channel,
-    path: &str,
+    path: PathAndQuery,
     messages: impl Stream<Item = Vec<u8>> + Send + 'static,
-    endless: bool,
     header: bool,
-    mut answered: impl FnMut(&Bytes),
-) -> (Vec<Bytes>, Status) {
+) -> Result<Streaming<Bytes>, Status> {
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
-    if let Err(error) = client.ready().await {
-        return (Vec::new(), Status::unavailable(format!("connection: {error}")));
-    }
+    client
+        .ready()
+        .await
+        .map_err(|error| Status::unavailable(format!("connection: {error}")))?;
     let mut request = Request::new(messages);
     if header {
         request.metadata_mut().insert(
@@ -142,9 +155,19 @@ async fn exchange(
             tonic::metadata::MetadataValue::from_static("true"),
         );
     }
-    let path: PathAndQuery = path.parse().expect("a path");
-    let mut stream = match client.streaming(request, path, Raw).await {
-        Ok(response) => response.into_inner(),
+    Ok(client.streaming(request, path, Raw).await?.into_inner())
+}
+
+async fn exchange(
+    channel: Channel,
+    path: PathAndQuery,
+    messages: impl Stream<Item = Vec<u8>> + Send + 'static,
+    endless: bool,
+    header: bool,
+    mut answered: impl FnMut(&Bytes),
+) -> (Vec<Bytes>, Status) {
+    let mut stream = match open(channel, path, messages, header).await {
+        Ok(stream) => stream,
         Err(status) => return (Vec::new(), status),
     };
     let mut answers = Vec::new();

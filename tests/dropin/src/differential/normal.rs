@@ -110,14 +110,23 @@ impl Normal {
         if ["x", "y"].contains(&name) && text.len() == 43 {
             return json!("(coordinate)");
         }
+        if name == "nonce" && !text.is_empty() {
+            return json!("(nonce)");
+        }
         if name == "jti" {
             return json!(format!("(jti of {} bytes)", text.len()));
         }
         if text.len() > 60
             && let Ok(bytes) = STANDARD.decode(text)
-            && let Some(found) = profile::der(&bytes, self)
         {
-            return found;
+            if let Some(found) = profile::der(&bytes, self) {
+                return found;
+            }
+            if let Ok(pem) = str::from_utf8(&bytes)
+                && pem.starts_with("-----BEGIN")
+            {
+                return Value::from(self.text(pem));
+            }
         }
         let text = self.text(text);
         if ["stdout", "stderr", "fault"].contains(&name) {

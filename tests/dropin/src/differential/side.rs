@@ -13,7 +13,7 @@ use super::cast::Cast;
 use super::fixtures::FIXTURES;
 use super::normal::Normal;
 use super::steps::{Action, Step, Table};
-use super::{call, command, metrics, prove};
+use super::{call, command, metrics, prove, talk};
 use crate::certificates::Issued;
 use crate::{Programs, Site};
 
@@ -171,6 +171,14 @@ impl Side {
                     .or_insert_with(|| certificates.issue(certificate));
                 let csr = FIXTURES.get("csr").expect("a CSR");
                 prove::attest(channel, node, csr, fault).await
+            }
+            Action::Talk {
+                caller,
+                method,
+                messages,
+            } => {
+                let channel = self.channel(caller).await;
+                talk::talk(channel, method, messages).await
             }
             Action::Metrics(program) => {
                 let port = self.metrics.get(program.as_str());

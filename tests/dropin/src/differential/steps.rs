@@ -13,6 +13,7 @@
 //! % api fetch x509                           an agent command
 //! validate server : key = 1                  a configuration file with that line added to a block
 //! x509pop anonymous rsa short                a node attests: by which caller, certificate, and fault of its proof
+//! talk public SERVICE/METHOD [MESSAGE, …]     a stream both ways, each message after the answer to the last (`talk`)
 //! metrics server                             the names of all series with their labels, `server` or `agent`
 //! pause 1100                                 milliseconds
 //!   -> name = answers.0.id                   what later steps may write as ${name}
@@ -105,6 +106,11 @@ pub(super) enum Action {
         fault: String,
     },
     Metrics(String),
+    Talk {
+        caller: String,
+        method: String,
+        messages: Vec<Value>,
+    },
     Validate {
         block: String,
         lines: String,
@@ -394,6 +400,15 @@ fn action(text: &str) -> Action {
         return Action::Validate {
             block: block.trim().to_owned(),
             lines: lines.trim().to_owned(),
+        };
+    }
+    if let Some(rest) = text.strip_prefix("talk ") {
+        let (caller, rest) = rest.split_once(' ').expect("talk CALLER METHOD MESSAGES");
+        let (method, messages) = rest.split_once(' ').expect("talk CALLER METHOD MESSAGES");
+        return Action::Talk {
+            caller: caller.to_owned(),
+            method: method.to_owned(),
+            messages: json(messages.trim()).as_array().cloned().expect("messages"),
         };
     }
     if let Some(program) = text.strip_prefix("metrics ") {
