@@ -31,6 +31,7 @@ const FILES: &[&str] = &[
     "envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config.proto",
     "envoy/service/secret/v3/sds.proto",
     "grpc/health/v1/health.proto",
+    "istio/v1/auth/ca.proto",
     "spiffe/broker/api.proto",
     "spiffe/workload/workload.proto",
     "spire/api/agent/debug/v1/debug.proto",

@@ -9,6 +9,7 @@ mod call;
 mod explain;
 mod follow;
 pub mod health;
+pub mod istio;
 #[cfg(test)]
 mod lab;
 pub mod limits;

@@ -23,10 +23,13 @@ use credence_runtime::health::{Findings, serve_health};
 use credence_runtime::log::{LogError, LogHandle};
 use credence_runtime::supervisor::Supervisor;
 use credence_runtime::telemetry::{Identity, Subject, Telemetry, TelemetryError};
+use credence_runtime::tls::TlsError;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::admin::{AdminApi, AdminPlan, serve_admin};
+use crate::api::istio::{Istio, IstioOptions};
 use crate::api::{Ground, PublicApis, serve_explain, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
@@ -52,6 +55,8 @@ pub struct Plan {
     pub admin: Option<AdminPlan>,
     /// What is served there.
     pub apis: PublicApis,
+    /// Istio's certificate signing service, if it is to be served.
+    pub istio: Option<IstioOptions>,
     /// The workload attestor `unix`, if it is configured.
     pub unix: Option<UnixOptions>,
     /// Where `/proc` is.
@@ -92,6 +97,18 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The port for Istio can't be had.
+    #[error("unable to serve Istio's clients on {address}")]
+    Istio {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The port for Istio can't be protected.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// It was stopped before it was ready: its supervisor says why.
     #[error("stopped before the first synchronisation")]
     Stopped,
@@ -104,6 +121,8 @@ pub struct Bound {
     pub socket: Option<PathBuf>,
     /// What it holds.
     pub cache: Cache,
+    /// The real address that Istio's clients connect to.
+    pub istio: Option<SocketAddr>,
     /// The HTTP health endpoint's real address.
     pub health: Option<SocketAddr>,
     /// The real address of the page for Prometheus.
@@ -144,6 +163,7 @@ pub async fn start(
     let health = health(plan.health, (ready.clone(), statuses), supervisor).await?;
     let steps = StepWatch::spawn(clock.clone(), supervisor);
     let unix = plan.unix;
+    let key_exchange = plan.sync.key_exchange;
     let node = Node {
         attestors: Arc::new(WorkloadAttestors::new(unix, plan.proc.clone(), clock.clone())),
         proc: plan.proc.clone(),
@@ -196,19 +216,19 @@ pub async fn start(
         tracing::info!(address = %admin.socket.display(), network = "unix", "Starting Admin APIs");
         supervisor.spawn_graceful("admin-api", serve_admin(listener, ground.clone(), api));
     }
-    if let Some(socket) = &plan.socket {
-        let listener = bind_unix(socket, SOCKET_MODE)?;
-        running.socket = SocketFile::at(socket);
-        tracing::info!(
-            address = %socket.display(),
-            network = "unix",
-            subsystem_name = "endpoints",
-            apis = plan.apis.name(),
-            "Starting agent APIs"
-        );
-        let serving = serve_public(listener, ground, plan.apis);
-        supervisor.spawn_graceful("workload-api", serving);
-    }
+    let istio = plan.istio.map(|options| Istio {
+        options,
+        ground: ground.clone(),
+        signer: Arc::new(synced.server.clone()),
+        trust_domain,
+        svid: synced.svid.clone(),
+        key_exchange,
+    });
+    let istio = serve_istio(istio, supervisor).await?;
+    running.socket = match &plan.socket {
+        Some(socket) => serve_socket(socket, ground, plan.apis, supervisor)?,
+        None => None,
+    };
     files::keep(files, &synced.cache, &clock, supervisor);
     // It was empty: an agent starts once.
     drop(node.running.set(running));
@@ -216,10 +236,46 @@ pub async fn start(
     Ok(Bound {
         socket: plan.socket,
         cache: synced.cache,
+        istio,
         health,
         prometheus,
         svid: synced.svid,
     })
+}
+
+/// The public socket; answers with its file, by which it is known again.
+fn serve_socket(
+    socket: &Path,
+    ground: Arc<Ground>,
+    apis: PublicApis,
+    supervisor: &Supervisor,
+) -> Result<Option<SocketFile>, StartError> {
+    let listener = bind_unix(socket, SOCKET_MODE)?;
+    let file = SocketFile::at(socket);
+    tracing::info!(
+        address = %socket.display(),
+        network = "unix",
+        subsystem_name = "endpoints",
+        apis = apis.name(),
+        "Starting agent APIs"
+    );
+    supervisor.spawn_graceful("workload-api", serve_public(listener, ground, apis));
+    Ok(file)
+}
+
+/// Answers with the real address, if there is to be one.
+async fn serve_istio(
+    istio: Option<Istio>,
+    supervisor: &Supervisor,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(istio) = istio else { return Ok(None) };
+    let address = istio.options.bind;
+    let failed = |source| StartError::Istio { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    istio.serve(listener, supervisor)?;
+    tracing::info!(address = %bound, network = "tcp", subsystem_name = "endpoints", "Starting Istio CA API");
+    Ok(Some(bound))
 }
 
 /// An agent that can't be asked serves all the same.

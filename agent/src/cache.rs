@@ -7,6 +7,7 @@
 
 pub(crate) mod distrust;
 mod entries;
+mod lent;
 mod metrics;
 mod shelf;
 mod state;

@@ -8,6 +8,7 @@
 
 mod bootstrap;
 mod experimental;
+mod istio;
 mod plugins;
 mod sockets;
 
@@ -26,6 +27,7 @@ use credence_runtime::log::LogOptions;
 use credence_runtime::tls::KeyExchange;
 
 use crate::api::admin::AdminPlan;
+use crate::api::istio::IstioOptions;
 use crate::api::limits::RateLimits;
 use crate::api::sds::SdsOptions;
 use crate::api::workload::WorkloadOptions;
@@ -83,6 +85,8 @@ pub struct AgentConfig {
     pub sds: Option<SdsOptions>,
     /// Files that are kept current for software of this host.
     pub files: Vec<Job>,
+    /// Istio's certificate signing service, if it is to be served.
+    pub istio: Option<IstioOptions>,
     /// HTTP probes, if switched on.
     pub health_checks: Option<HealthChecks>,
     /// Where identities that are handed out are recorded (`audit_log_enabled`, which SPIRE's agent hasn't got).
@@ -188,6 +192,7 @@ fn read_agent(
     let cache = cache_limits(agent, experimental.jwt_cache_hit_timeout);
     let sds = sds(agent, experimental.rate_limits);
     let files = files::read_blocks(agent);
+    let istio = istio::read(agent, trust_domain.as_ref());
     let workload_key_type = workload_key_type(agent);
     let disable_workload_api = agent.boolean("disable_workload_api").unwrap_or(false);
     let disable_sds_api = agent.boolean("disable_sds_api").unwrap_or(false);
@@ -223,6 +228,7 @@ fn read_agent(
         workload: (!disable_workload_api).then_some(workload),
         sds: (!disable_sds_api).then_some(sds),
         files,
+        istio,
         health_checks,
         telemetry: TelemetryConfig::default(),
         audit,

@@ -4,6 +4,7 @@
 //! status says, and who may ask is who may open the agent's own socket. Invariant: looking changes nothing.
 
 mod cause;
+mod certificate;
 mod failure;
 mod journal;
 mod judge;
@@ -17,7 +18,7 @@ pub use failure::LastFailure;
 pub use journal::{Journal, Note, Notes};
 pub use node::{Node, NothingKnown, Running};
 pub(crate) use process::SocketFile;
-pub use refusal::{Refusal, Refusals, Stage};
+pub use refusal::{Asker, Owner, Refusal, Refusals, Stage};
 pub use trouble::{Trouble, TroubleKind};
 
 pub(crate) use cause::Named;

@@ -11,6 +11,7 @@ mod contact;
 mod first;
 mod issuing;
 mod keeper;
+mod lending;
 mod server;
 mod synchroniser;
 mod tokens;
@@ -33,6 +34,7 @@ pub use contact::{BundleFormat, BundleSource, Rebootstrap, RebootstrapMode, Serv
 pub use first::FirstError;
 pub use keeper::AgentEnd;
 pub(crate) use keeper::RenewError;
+pub(crate) use lending::SignCsr;
 pub(crate) use server::{AttestError, CallError, Refusal, Server};
 pub use trust::NoRebootstrap;
 

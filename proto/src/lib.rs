@@ -1,5 +1,5 @@
 //! The wire: messages and services of SPIRE's public APIs, of the SPIFFE Workload and Broker APIs, of gRPC health,
-//! of Envoy's secrets, and of our own push protocol, compiled from `proto/`.
+//! of Envoy's secrets, of Istio's certificate signing, and of our own push protocol, compiled from `proto/`.
 //!
 //! Modules mirror the protobuf packages; the Workload API, which has no package, is [`spiffe_workload`]. Nothing is
 //! checked here: whoever receives a message turns it into types of `credence-identity` at its edge.
@@ -232,6 +232,18 @@ pub mod grpc {
             /// `grpc.health.v1`: the gRPC health protocol.
             v1,
             "grpc.health.v1"
+        );
+    }
+}
+
+/// `istio`.
+pub mod istio {
+    /// `istio.v1`.
+    pub mod v1 {
+        package!(
+            /// `istio.v1.auth`: Istio's certificate signing service.
+            auth,
+            "istio.v1.auth"
         );
     }
 }

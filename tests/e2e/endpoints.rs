@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 /// An SVID for any workload, as `x509 mint` writes it.
-fn minted(lab: &Lab, path: &str) -> Arc<X509SvidKey> {
+pub(crate) fn minted(lab: &Lab, path: &str) -> Arc<X509SvidKey> {
     let folder = tempfile::tempdir().expect("make a folder");
     let id = format!("spiffe://example.org{path}");
     drop(lab.ok(&[

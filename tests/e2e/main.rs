@@ -23,6 +23,7 @@ mod first_contact;
 mod forced_rotation;
 mod golden;
 mod image;
+mod istio;
 mod mtls;
 mod node_certificate;
 mod promtool;

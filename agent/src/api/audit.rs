@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::call::Call;
 use crate::cache::Identity;
 
-const MESSAGE: &str = "SVID issued";
+pub(super) const MESSAGE: &str = "SVID issued";
 
 impl<O> Call<O> {
     /// The X.509-SVIDs of a message that weren't in the one before.

@@ -10,7 +10,7 @@ use tonic::{Extensions, Status};
 
 use super::Ground;
 use super::peer::Caller;
-use crate::explain::{Refusal, Stage};
+use crate::explain::{Asker, Refusal, Stage};
 
 /// A call with what its service was set up with.
 #[derive(Debug)]
@@ -75,14 +75,15 @@ impl<O> Call<O> {
         let refusal = Refusal {
             at: self.ground.clock.now(),
             method: self.method,
-            pid: self.caller.pid(),
-            uid: self.caller.uid(),
+            asker: Asker::Process {
+                pid: self.caller.pid(),
+                uid: self.caller.uid(),
+            },
             message: status.message().to_owned(),
             selectors: selectors.cloned(),
             stage,
         };
-        let refusals = &self.ground.refusals;
-        refusals.put(self.id, refusal.uid, refusal.bounded());
+        refusal.keep(&self.ground.refusals, self.id);
         self.id.mark(status)
     }
 

@@ -3,6 +3,7 @@
 //! The clock is tokio's. Invariant: within any t seconds such callers get at most `limit × (t + 1)` calls of a method.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub struct RateLimits {
 /// Those of one API at work.
 #[derive(Debug)]
 pub(super) struct Limits {
-    by_method: Vec<(&'static str, Limiter)>,
+    by_method: Vec<(&'static str, Limiter<SelectorSet>)>,
 }
 
 impl Limits {
@@ -50,16 +51,16 @@ impl Limits {
     }
 }
 
-/// A bucket is kept as the moment at which it is full again, and dropped some time after.
+/// One bucket for each caller, kept as the moment at which it is full again, and dropped some time after.
 #[derive(Debug)]
-struct Limiter {
+pub(in crate::api) struct Limiter<K> {
     cost: Duration,
-    buckets: Mutex<Buckets>,
+    buckets: Mutex<Buckets<K>>,
 }
 
 #[derive(Debug)]
-struct Buckets {
-    full_at: HashMap<SelectorSet, Instant>,
+struct Buckets<K> {
+    full_at: HashMap<K, Instant>,
     swept: Instant,
 }
 
@@ -68,8 +69,9 @@ const BURST: Duration = Duration::from_secs(1);
 /// Full buckets are dropped this often.
 const SWEEP: Duration = Duration::from_secs(60);
 
-impl Limiter {
-    fn new(limit: u32) -> Option<Self> {
+impl<K: Clone + Eq + Hash> Limiter<K> {
+    /// Lets each caller call `limit` times a second; none for 0.
+    pub(in crate::api) fn new(limit: u32) -> Option<Self> {
         let buckets = Mutex::new(Buckets {
             full_at: HashMap::new(),
             swept: Instant::now(),
@@ -80,7 +82,8 @@ impl Limiter {
         })
     }
 
-    fn allow(&self, caller: &SelectorSet) -> bool {
+    /// Whether the caller may call once more now.
+    pub(in crate::api) fn allow(&self, caller: &K) -> bool {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(buckets.swept) >= SWEEP {

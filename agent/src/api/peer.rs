@@ -4,7 +4,7 @@
 //! the process that connected, pinned before the first byte was read.
 
 mod connection;
-mod seats;
+pub(super) mod seats;
 
 use std::io;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub fn raise_descriptor_limit() {
 struct Accept {
     listener: UnixListener,
     proc: ProcFs,
-    seats: Seats,
+    seats: Seats<u32>,
 }
 
 impl Accept {

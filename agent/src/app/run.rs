@@ -162,6 +162,7 @@ impl Plan {
                 workload: config.workload,
                 sds: config.sds,
             },
+            istio: config.istio,
             unix: config.unix,
             proc: ProcFs::from_env(),
             files: config.files,

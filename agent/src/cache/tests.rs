@@ -356,3 +356,43 @@ async fn another_entry_of_the_same_version_is_signed_anew() {
     assert_eq!(fixture.wanted(), ["a"]);
     assert!(fixture.cache.identities(&caller(&[1])).is_pending());
 }
+
+#[test]
+fn power_is_never_lent_and_of_several_entries_the_oldest_is() {
+    let fixture = Fixture::new(10);
+    let id = entry("plain").spiffe_id;
+    let named = |name: &str| Entry {
+        spiffe_id: id.clone(),
+        ..entry(name)
+    };
+    for unfit in [
+        Entry {
+            admin: true,
+            ..named("a")
+        },
+        Entry {
+            downstream: true,
+            ..named("b")
+        },
+        Entry {
+            store_svid: true,
+            ..named("c")
+        },
+        Entry {
+            expires_at: Some(START),
+            ..named("d")
+        },
+    ] {
+        fixture.put(vec![unfit]);
+        assert_eq!(fixture.cache.entry_to_lend(&id), None);
+    }
+    let younger = Entry {
+        created_at: START + Duration::from_secs(1),
+        ..named("e")
+    };
+    for (new, lent) in [(younger, "e"), (named("z"), "z"), (named("f"), "f")] {
+        fixture.put(vec![new]);
+        let found = fixture.cache.entry_to_lend(&id).unwrap();
+        assert_eq!(found.id.as_str(), lent);
+    }
+}

@@ -13,7 +13,7 @@ const PLUGINS: &str = r#"
 const REQUIRED: &str =
     "trust_domain = \"example.org\" server_address = \"server.test\" server_port = \"8081\"";
 
-type Outcome = Result<(AgentConfig, Vec<String>), Vec<String>>;
+pub(super) type Outcome = Result<(AgentConfig, Vec<String>), Vec<String>>;
 
 fn read_whole(agent: &str, plugins: &str, overrides: &AgentOverrides) -> Outcome {
     let text = format!("agent {{ {agent}\n}}\nplugins {{ {plugins} }}");
@@ -26,7 +26,7 @@ fn read_whole(agent: &str, plugins: &str, overrides: &AgentOverrides) -> Outcome
 }
 
 /// A file with these keys in `agent` besides the required ones and a bundle.
-fn read(agent: &str) -> Outcome {
+pub(super) fn read(agent: &str) -> Outcome {
     let agent = format!("{REQUIRED} trust_bundle_path = \"b.pem\"\n{agent}");
     read_whole(&agent, PLUGINS, &AgentOverrides::default())
 }
@@ -37,7 +37,7 @@ fn read_plugins(plugins: &str) -> Outcome {
 }
 
 #[track_caller]
-fn assert_fault(outcome: &Outcome, part: &str) {
+pub(super) fn assert_fault(outcome: &Outcome, part: &str) {
     let faults = outcome.as_ref().expect_err(part);
     assert!(
         faults.iter().any(|fault| fault.contains(part)),
@@ -46,11 +46,16 @@ fn assert_fault(outcome: &Outcome, part: &str) {
 }
 
 #[test]
-fn the_example_loads_without_a_warning() {
+fn the_examples_load_without_a_warning() {
+    for name in ["conf/agent.conf", "istio/agent.conf"] {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(name);
+        let loaded = AgentConfig::load(&path, &AgentOverrides::default(), false);
+        let (_, warnings) = loaded.unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(warnings, [], "{name}");
+    }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/conf/agent.conf");
     let loaded = AgentConfig::load(Path::new(path), &AgentOverrides::default(), false);
-    let (config, warnings) = loaded.unwrap_or_else(|faults| panic!("{faults:?}"));
-    assert_eq!(warnings, []);
+    let (config, _) = loaded.unwrap();
     assert_eq!(
         config.server,
         ServerAddress {
@@ -100,6 +105,7 @@ fn defaults_are_those_of_spire() {
         (config.cache.availability_target, config.sds),
         (None, Some(SdsOptions::default()))
     );
+    assert_eq!(config.istio, None);
     let unix = config.unix.unwrap();
     assert_eq!(
         (unix.discover_workload_path, unix.workload_size_limit),

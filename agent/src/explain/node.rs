@@ -12,10 +12,11 @@ use credence_runtime::grpc::RequestId;
 use tokio::time::timeout;
 
 use super::cause::WorkloadCause as Cause;
+use super::certificate::CertificateCause;
 use super::journal::Journal;
 use super::judge::{Answer, Facts, judge};
 use super::process::SocketFile;
-use super::refusal::{Refusal, Refusals, Stage};
+use super::refusal::{Asker, Owner, Refusal, Refusals, Stage};
 use crate::attestor::workload::{Credentials, ProcFs, Process, WorkloadAttestors};
 use crate::cache::{Cache, Survey};
 use crate::sync::Server;
@@ -95,9 +96,10 @@ impl Node {
             self.judge(running, &selectors, wanted, &mut explanation).await;
         }
         self.show_agent(running, &mut explanation);
-        let last = self
-            .refusals
-            .latest(&who.uid, |refusal: &Refusal| refusal.pid == pid);
+        let last = self.refusals.latest(
+            &Owner::User(who.uid),
+            |refusal: &Refusal| matches!(refusal.asker, Asker::Process { pid: its, .. } if its == pid),
+        );
         if let Some((id, refusal)) = last {
             explanation.fact(
                 "Last refusal",
@@ -117,12 +119,11 @@ impl Node {
     pub async fn request(&self, id: RequestId) -> Result<Explanation, NothingKnown> {
         let refusal = self.refusals.find(id).ok_or(NothingKnown::Request(id))?;
         let mut explanation = Explanation::of(format!(
-            "request {id}: {} of process {} (uid {}) at {}",
+            "request {id}: {} of {}, {}",
             Some(refusal.method)
                 .filter(|name| !name.is_empty())
                 .unwrap_or("call"),
-            refusal.pid,
-            refusal.uid,
+            refusal.asker,
             refusal.at
         ));
         explanation.fact("Answer", refusal.message.clone());
@@ -132,6 +133,12 @@ impl Node {
             Stage::Attestation(why) => explanation.found(Cause::NotAttested(why.clone())),
             Stage::Jwt(why) => explanation.found(Cause::JwtFailed(why.clone())),
             Stage::Stopping => explanation.found(Cause::Stopping),
+            Stage::NotImpersonator(wanted) => explanation.found(CertificateCause::NotImpersonator {
+                caller: refusal.asker.clone(),
+                wanted: wanted.clone(),
+            }),
+            Stage::NotHeld(wanted) => explanation.found(CertificateCause::NotHeld(wanted.clone())),
+            Stage::Certificate(why) => explanation.found(CertificateCause::Failed(why.clone())),
             Stage::NoIdentity(_) | Stage::NotSigned => {}
         }
         let wanted = match &refusal.stage {

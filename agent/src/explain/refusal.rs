@@ -1,8 +1,12 @@
-//! Calls of workloads that were refused of late.
+//! Calls that were refused of late.
 //!
 //! Owns what is remembered of a refusal. Never a token. Invariant: what is kept has a bound, in number and in bytes.
 
+use std::fmt;
+use std::net::SocketAddr;
+
 use credence_identity::{SelectorSet, SpiffeId, Timestamp};
+use credence_runtime::grpc::RequestId;
 use credence_runtime::refusals;
 
 /// Bytes kept of a text that a caller may have had a part in.
@@ -10,8 +14,54 @@ const LONGEST_TEXT: usize = 1024;
 /// Selectors kept of a caller: a user may be in tens of thousands of groups.
 const MOST_SELECTORS: usize = 256;
 
-/// The refusals of this agent, by the user who was refused.
-pub type Refusals = refusals::Refusals<u32, Refusal>;
+/// The refusals of this agent, by whom they were said to.
+pub type Refusals = refusals::Refusals<Owner, Refusal>;
+
+/// Whose share of what is kept a refusal takes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A user of this host.
+    User(u32),
+    /// Whoever has that identity.
+    Peer(SpiffeId),
+}
+
+/// Who was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asker {
+    /// A process of this host.
+    Process {
+        /// Its number.
+        pid: i32,
+        /// Its user when it connected.
+        uid: u32,
+    },
+    /// Whoever showed an SVID over the network.
+    Peer {
+        /// Its identity.
+        id: SpiffeId,
+        /// Where it called from.
+        address: SocketAddr,
+    },
+}
+
+impl Asker {
+    fn owner(&self) -> Owner {
+        match self {
+            Self::Process { uid, .. } => Owner::User(*uid),
+            Self::Peer { id, .. } => Owner::Peer(id.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, uid } => write!(f, "process {pid} (uid {uid})"),
+            Self::Peer { id, address } => write!(f, "{id} at {address}"),
+        }
+    }
+}
 
 /// How far a call came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +78,12 @@ pub enum Stage {
     NotSigned,
     /// A JWT-SVID or WIT-SVID couldn't be had, for this reason.
     Jwt(String),
+    /// The caller may ask for its own identity only, and asked for this one.
+    NotImpersonator(SpiffeId),
+    /// No entry that is held has the identity that was asked for.
+    NotHeld(SpiffeId),
+    /// A certificate for the caller's key couldn't be had, for this reason.
+    Certificate(String),
     /// The agent was stopping.
     Stopping,
 }
@@ -39,10 +95,8 @@ pub struct Refusal {
     pub at: Timestamp,
     /// The method's name.
     pub method: &'static str,
-    /// The caller's process.
-    pub pid: i32,
-    /// Its user when it connected.
-    pub uid: u32,
+    /// The caller.
+    pub asker: Asker,
     /// What the caller was told.
     pub message: String,
     /// Its selectors, if it came to that.
@@ -52,13 +106,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The same with everything cut to its bound.
-    #[must_use]
-    pub fn bounded(mut self) -> Self {
+    /// Keeps it among `refusals`, with everything cut to its bound.
+    pub fn keep(self, refusals: &Refusals, id: RequestId) {
+        refusals.put(id, self.asker.owner(), self.bounded());
+    }
+
+    fn bounded(mut self) -> Self {
         self.message = cut(&self.message);
         self.stage = match self.stage {
             Stage::Attestation(why) => Stage::Attestation(cut(&why)),
             Stage::Jwt(why) => Stage::Jwt(cut(&why)),
+            Stage::Certificate(why) => Stage::Certificate(cut(&why)),
             other => other,
         };
         self.selectors = self.selectors.map(|selectors| {
@@ -89,8 +147,7 @@ mod tests {
         let refusal = Refusal {
             at: Timestamp::EPOCH,
             method: "FetchJWTSVID",
-            pid: 1,
-            uid: 1,
+            asker: Asker::Process { pid: 1, uid: 1 },
             message: "é".repeat(LONGEST_TEXT),
             selectors: Some(
                 (0..10_000)

@@ -10,6 +10,7 @@ mod entries;
 mod error;
 mod matching;
 mod push;
+mod x509;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -30,8 +31,7 @@ use credence_proto::spire::api::server::bundle::v1::{
 };
 use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1::{
-    BatchNewWitsvidRequest, BatchNewX509svidRequest, NewJwtsvidRequest, NewWitsvidParams, NewX509svidParams,
-    svid_client::SvidClient,
+    BatchNewWitsvidRequest, NewJwtsvidRequest, NewWitsvidParams, svid_client::SvidClient,
 };
 use credence_runtime::telemetry::Traced;
 use tokio::sync::mpsc;
@@ -210,45 +210,6 @@ impl Server {
         let Link { channel, svid } = self.link();
         let client = SyncClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         PushStream::open(self.clone(), svid, client, digest).await
-    }
-
-    /// X.509-SVIDs for these entries, by CSR; none where the server refuses one. In the order asked.
-    pub(crate) async fn new_x509_svids(
-        &self,
-        csrs: Vec<(EntryId, Vec<u8>)>,
-    ) -> Result<Vec<Result<X509Svid, CallError>>, CallError> {
-        let action = "failed to batch new X509 SVID(s)";
-        let asked = csrs.len();
-        let params = csrs
-            .into_iter()
-            .map(|(id, csr)| NewX509svidParams {
-                entry_id: id.to_string(),
-                csr,
-            })
-            .collect();
-        let call = |channel| async {
-            let mut client = SvidClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-            client
-                .batch_new_x509svid(BatchNewX509svidRequest { params })
-                .await
-        };
-        let answer = self.call(action, call).await?;
-        if answer.results.len() != asked {
-            let reason = format!("{} results for {asked} requests", answer.results.len());
-            return Err(CallError::answer(action, reason));
-        }
-        let read = answer.results.into_iter().map(|result| {
-            let status = result.status.unwrap_or_default();
-            if status.code == 0 {
-                convert::x509_svid(result.svid).map_err(|fault| CallError::answer(action, fault))
-            } else {
-                Err(CallError::status(
-                    action,
-                    &Status::new(Code::from(status.code), status.message),
-                ))
-            }
-        });
-        Ok(read.collect())
     }
 
     /// A JWT-SVID of the entry.

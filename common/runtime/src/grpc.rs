@@ -15,3 +15,7 @@ pub use accept::{ConnectInfo, TlsConnection, VerifiedPeer, accept_tls};
 pub use connect::{ConnectError, LinkFault, connect_tls, connect_tls_lazy, connect_unix, connect_unix_lazy};
 pub use proxy::{NoNetwork, TrustedProxies};
 pub use request_id::{NoRequestId, REQUEST_ID, RequestId};
+
+/// In the metadata of `BatchNewX509SVID`: the agent passes on CSRs of others, whose certificates it won't replace. SPIRE's
+/// server ignores it.
+pub const KEY_ELSEWHERE: &str = "credence-key-elsewhere";

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 pub use bootstrap::RecordedChain;
-use own::{NoCertificate, OwnCertificate};
+use own::{LiveCertificate, NoCertificate, OwnCertificate};
 pub use page::{PageTlsError, page_config};
 pub use verify::UnexpectedPeer;
 use verify::{AnyMember, ExpectedServer};
@@ -66,15 +66,32 @@ pub fn server_config(
     clock: Arc<dyn Clock>,
     key_exchange: KeyExchange,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(key_exchange.provider())
+    let config = ServerConfig::builder_with_provider(key_exchange.provider())
         .with_protocol_versions(key_exchange.versions())
         .map_err(TlsError::Configuration)?
         .with_client_cert_verifier(Arc::new(AnyMember::new(bundles, clock)))
         .with_cert_resolver(Arc::new(OwnCertificate::new(own)?));
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(answering(config))
+}
+
+/// For a server that knows all its callers: as [`server_config`], but a caller needs a certificate, and while `own` holds
+/// no SVID that is live no handshake succeeds.
+///
+/// # Errors
+/// [`TlsError::Configuration`].
+pub fn mutual_config(
+    own: watch::Receiver<Option<Arc<X509SvidKey>>>,
+    bundles: BundleLookup,
+    clock: Arc<dyn Clock>,
+    key_exchange: KeyExchange,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let callers = AnyMember::new(bundles, clock.clone()).demanded();
+    let config = ServerConfig::builder_with_provider(key_exchange.provider())
+        .with_protocol_versions(key_exchange.versions())
+        .map_err(TlsError::Configuration)?
+        .with_client_cert_verifier(Arc::new(callers))
+        .with_cert_resolver(Arc::new(LiveCertificate::new(own, clock)));
+    Ok(answering(config))
 }
 
 /// For a client: accepts the server with exactly the SPIFFE ID `expected`, shows the SVID of `own` if there is one.
@@ -174,6 +191,13 @@ fn find_rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls:
         };
     }
     None
+}
+
+fn answering(mut config: ServerConfig) -> Arc<ServerConfig> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Arc::new(config)
 }
 
 fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {

@@ -93,7 +93,7 @@ impl AuthorityService {
         obstacles.extend(own);
         let notes = answer.elsewhere_until.map(|until| {
             let what = match kind {
-                AuthorityKind::X509 => "certificates that operators or downstream servers got",
+                AuthorityKind::X509 => "certificates that operators, downstream servers or callers of an agent's Istio listener got",
                 AuthorityKind::Jwt => "JWT-SVIDs that workloads may still hold",
             };
             format!("{what} under the authority are valid until {until}, and no longer once it is revoked")

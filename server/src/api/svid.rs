@@ -11,6 +11,7 @@ mod wit;
 use std::sync::Arc;
 
 use credence_proto::spire::api::server::svid::v1 as pb;
+use credence_runtime::grpc::KEY_ELSEWHERE;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
@@ -56,7 +57,12 @@ impl pb::svid_server::Svid for SvidService {
         request: Request<pb::BatchNewX509svidRequest>,
     ) -> Result<Response<pb::BatchNewX509svidResponse>, Status> {
         let call = Call::of(&request)?.clone();
-        issue::x509_batch(&self.context, &call, request.into_inner())
+        let keys = if request.metadata().contains_key(KEY_ELSEWHERE) {
+            issue::Keys::Elsewhere
+        } else {
+            issue::Keys::OfAgent
+        };
+        issue::x509_batch(&self.context, &call, keys, request.into_inner())
             .await
             .map(Response::new)
     }

@@ -14,6 +14,9 @@ use credence_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use credence_proto::spire::api::server::svid::v1 as svid_pb;
 use credence_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 
+use credence_runtime::grpc::KEY_ELSEWHERE;
+use tonic::Request;
+
 use crate::harness::{Agent, Lab, NOW, csr_of, entry, new_key, wire_id};
 use crate::push::Subscription;
 
@@ -42,11 +45,18 @@ async fn fetch_bundle(lab: &Lab, agent: &Agent) {
 }
 
 async fn sign_x509(agent: &Agent, entry_id: &str) {
+    sign(agent, x509_request(entry_id)).await;
+}
+
+fn x509_request(entry_id: &str) -> Request<svid_pb::BatchNewX509svidRequest> {
     let params = svid_pb::NewX509svidParams {
         entry_id: entry_id.to_owned(),
         csr: csr_of(&new_key()),
     };
-    let request = svid_pb::BatchNewX509svidRequest { params: vec![params] };
+    Request::new(svid_pb::BatchNewX509svidRequest { params: vec![params] })
+}
+
+async fn sign(agent: &Agent, request: Request<svid_pb::BatchNewX509svidRequest>) {
     let mut client = SvidClient::new(agent.channel.clone());
     let answer = client.batch_new_x509svid(request).await.unwrap().into_inner();
     let result = answer.results.first().unwrap();
@@ -157,6 +167,46 @@ async fn an_x509_authority_is_revoked_once_nothing_of_an_agents_is_under_it() {
     settle(&lab, &agent).await;
     assert_eq!(reasons().await, [""; 0]);
     run("revoke", &old).await.ok();
+}
+
+/// The agent passed on a CSR, and can't replace what came of it: the operator is told how long that lasts.
+#[tokio::test]
+async fn a_certificate_for_somebody_elses_key_is_spoken_of_and_is_none_of_the_agents() {
+    let lab = Lab::start().await;
+    let agent = lab.agent().await;
+    let created = lab.create(vec![entry(&agent.id, "/w")]).await;
+    let mut request = x509_request(&created[0].id);
+    request
+        .metadata_mut()
+        .insert(KEY_ELSEWHERE, "true".parse().unwrap());
+    sign(&agent, request).await;
+    let old = authority(&lab, "x509", "active").await;
+    lab.command("localauthority x509 prepare").await.ok();
+    let new = authority(&lab, "x509", "prepared").await;
+    lab.command(&format!("localauthority x509 activate -authorityID {new}"))
+        .await;
+    lab.command(&format!("localauthority x509 taint -force -authorityID {old}"))
+        .await
+        .ok();
+    sign_x509(&agent, &created[0].id).await;
+    settle(&lab, &agent).await;
+
+    let request = pb::CheckStepRequest {
+        kind: Kind::X509.into(),
+        step: Step::Revoke.into(),
+        authority_id: old,
+    };
+    let answer = AuthorityClient::new(lab.local().await)
+        .check_step(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        answer.notes[0].contains("callers of an agent's Istio listener"),
+        "{answer:?}"
+    );
+    let of_workloads = |obstacle: &pb::check_step_response::Obstacle| obstacle.reason.contains("workloads");
+    assert!(!answer.obstacles.iter().any(of_workloads), "{answer:?}");
 }
 
 #[tokio::test]

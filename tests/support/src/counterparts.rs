@@ -140,21 +140,30 @@ pub fn java_spiffe(cache: &Path) -> Option<String> {
 pub fn go_spiffe(cache: &Path) -> Option<PathBuf> {
     static READY: OnceLock<Option<PathBuf>> = OnceLock::new();
     READY
-        .get_or_init(|| {
-            const NAME: &str = "go-spiffe";
-            if !installed(NAME, "go") {
-                return None;
-            }
-            let program = cache.join("go/workload");
-            step(
-                NAME,
-                Command::new("go")
-                    .args(["build", "-mod=readonly", "-o"])
-                    .arg(&program)
-                    .arg(".")
-                    .current_dir(clients().join("go")),
-            )?;
-            Some(program)
-        })
+        .get_or_init(|| go_program("go-spiffe", "go", &cache.join("go/workload")))
         .clone()
+}
+
+/// The client made of Istio's own generated code, built under `cache` on first use.
+pub fn istio_api(cache: &Path) -> Option<PathBuf> {
+    static READY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    READY
+        .get_or_init(|| go_program("istio.io/api", "istio", &cache.join("go/istio")))
+        .clone()
+}
+
+/// Builds the Go module of that folder of `tests/clients`.
+fn go_program(name: &str, folder: &str, program: &Path) -> Option<PathBuf> {
+    if !installed(name, "go") {
+        return None;
+    }
+    step(
+        name,
+        Command::new("go")
+            .args(["build", "-mod=readonly", "-o"])
+            .arg(program)
+            .arg(".")
+            .current_dir(clients().join(folder)),
+    )?;
+    Some(program.to_owned())
 }

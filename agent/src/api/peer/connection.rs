@@ -38,7 +38,7 @@ pub struct Connection {
     stream: UnixStream,
     caller: Caller,
     silence: Option<Silence>,
-    _seat: Seat,
+    _seat: Seat<u32>,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ struct Silence {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, caller: Caller, seat: Seat) -> Self {
+    pub(super) fn new(stream: UnixStream, caller: Caller, seat: Seat<u32>) -> Self {
         let silence = Silence {
             missing: PREFACE,
             end: Box::pin(sleep(PATIENCE)),

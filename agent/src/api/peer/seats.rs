@@ -1,74 +1,78 @@
-//! How many connections each user has open.
+//! How many connections each caller has open.
 //!
 //! Invariant: a seat that was taken is given back when it is dropped, whatever became of the connection.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Clones share the count.
+/// By what a caller is told from others: a user, or an identity. Clones share the count.
 #[derive(Debug, Clone)]
-pub(super) struct Seats {
+pub(in crate::api) struct Seats<K> {
     limit: usize,
-    taken: Arc<Mutex<HashMap<u32, Taken>>>,
+    taken: Arc<Mutex<HashMap<K, Taken>>>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     count: usize,
-    /// The refusal was logged; it isn't again until the user is below the limit.
+    /// The refusal was logged; it isn't again until the caller is below the limit.
     refused: bool,
 }
 
-/// One connection's place among those of its user.
+/// One connection's place among those of its caller.
 #[derive(Debug)]
-pub(super) struct Seat {
-    seats: Seats,
-    uid: u32,
+pub(in crate::api) struct Seat<K: Eq + Hash> {
+    seats: Seats<K>,
+    caller: K,
 }
 
-impl Seats {
-    pub(super) fn new(limit: usize) -> Self {
+impl<K: Clone + Eq + Hash + fmt::Display> Seats<K> {
+    pub(in crate::api) fn new(limit: usize) -> Self {
         Self {
             limit,
             taken: Arc::default(),
         }
     }
 
-    /// A seat for that user, or none when all are taken.
-    pub(super) fn take(&self, uid: u32) -> Option<Seat> {
+    /// A seat for that caller, or none when all are taken.
+    pub(in crate::api) fn take(&self, caller: K) -> Option<Seat<K>> {
         let mut all = self.taken();
-        let taken = all.entry(uid).or_default();
+        let taken = all.entry(caller.clone()).or_default();
         if taken.count < self.limit {
             taken.count += 1;
             return Some(Seat {
                 seats: self.clone(),
-                uid,
+                caller,
             });
         }
         if !std::mem::replace(&mut taken.refused, true) {
             tracing::warn!(
                 subsystem_name = "endpoints",
-                uid,
+                %caller,
                 limit = self.limit,
-                "Too many connections of one user"
+                "Too many connections of one caller"
             );
         }
         None
     }
+}
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<u32, Taken>> {
+impl<K> Seats<K> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<K, Taken>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Seat {
+impl<K: Eq + Hash> Drop for Seat<K> {
     fn drop(&mut self) {
         let mut all = self.seats.taken();
-        if let Some(taken) = all.get_mut(&self.uid) {
+        if let Some(taken) = all.get_mut(&self.caller) {
             taken.count = taken.count.saturating_sub(1);
             taken.refused = false;
             if taken.count == 0 {
-                all.remove(&self.uid);
+                all.remove(&self.caller);
             }
         }
     }

@@ -48,6 +48,7 @@ impl Whole {
                 workload: Some(WorkloadOptions::default()),
                 sds: None,
             },
+            istio: None,
             unix: Some(UnixOptions::default()),
             proc: ProcFs::at("/proc"),
             files: Vec::new(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use credence_crypto::x509::X509SvidKey;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
 use super::{TlsError, provider};
+use crate::clock::Clock;
 
 /// Follows a watch; what it holds is made ready for rustls once per SVID.
 pub(super) struct OwnCertificate {
@@ -95,6 +96,55 @@ impl fmt::Debug for OwnCertificate {
         f.debug_struct("OwnCertificate")
             .field("id", &self.own.borrow().svid.id)
             .finish_non_exhaustive()
+    }
+}
+
+/// Follows a watch that may hold nothing; then, and when what it holds has ended, nothing is shown.
+pub(super) struct LiveCertificate {
+    own: watch::Receiver<Option<Arc<X509SvidKey>>>,
+    clock: Arc<dyn Clock>,
+    ready: ArcSwapOption<Ready>,
+}
+
+impl LiveCertificate {
+    pub(super) fn new(own: watch::Receiver<Option<Arc<X509SvidKey>>>, clock: Arc<dyn Clock>) -> Self {
+        LiveCertificate {
+            own,
+            clock,
+            ready: ArcSwapOption::empty(),
+        }
+    }
+
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        let svid = self.own.borrow().clone()?;
+        if self.clock.now() >= svid.svid.not_after {
+            return None;
+        }
+        let ready = self.ready.load();
+        if let Some(ready) = ready.as_ref().filter(|ready| Arc::ptr_eq(&ready.svid, &svid)) {
+            return Some(ready.certified.clone());
+        }
+        let fresh = Ready::of(svid).inspect_err(|error| {
+            tracing::error!(
+                error = error as &(dyn std::error::Error + 'static),
+                "Unable to use the X509-SVID for TLS"
+            );
+        });
+        let fresh = Arc::new(fresh.ok()?);
+        self.ready.store(Some(fresh.clone()));
+        Some(fresh.certified.clone())
+    }
+}
+
+impl ResolvesServerCert for LiveCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current()
+    }
+}
+
+impl fmt::Debug for LiveCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveCertificate").finish_non_exhaustive()
     }
 }
 

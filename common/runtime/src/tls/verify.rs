@@ -30,7 +30,9 @@ pub struct UnexpectedPeer {
 pub(super) struct AnyMember {
     bundles: BundleLookup,
     clock: Arc<dyn Clock>,
-    /// If there, callers need a certificate, and one of these IDs.
+    /// Whether callers need a certificate.
+    demanded: bool,
+    /// If there, callers need one of these IDs.
     only: Option<Vec<SpiffeId>>,
 }
 
@@ -39,13 +41,23 @@ impl AnyMember {
         AnyMember {
             bundles,
             clock,
+            demanded: false,
             only: None,
+        }
+    }
+
+    /// Callers need a certificate.
+    pub(super) fn demanded(self) -> Self {
+        AnyMember {
+            demanded: true,
+            ..self
         }
     }
 
     /// Callers need a certificate, and one of these IDs.
     pub(super) fn only(self, ids: Vec<SpiffeId>) -> Self {
         AnyMember {
+            demanded: true,
             only: Some(ids),
             ..self
         }
@@ -83,7 +95,7 @@ fn as_alert(error: SvidError) -> CertificateError {
 
 impl ClientCertVerifier for AnyMember {
     fn client_auth_mandatory(&self) -> bool {
-        self.only.is_some()
+        self.demanded
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

@@ -24,9 +24,19 @@ type Outcome = pb::batch_new_x509svid_response::Result;
 /// One item whose entry was looked up; the CSR is not read yet.
 type Asked = Result<(AuthorizedEntry, Vec<u8>), Status>;
 
+/// Who has the keys of a batch of CSRs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keys {
+    /// The agent that asks: it replaces what it gets.
+    OfAgent,
+    /// Somebody who asked the agent.
+    Elsewhere,
+}
+
 pub(super) async fn x509_batch(
     context: &Arc<Context>,
     call: &Call,
+    keys: Keys,
     request: pb::BatchNewX509svidRequest,
 ) -> Result<pb::BatchNewX509svidResponse, Status> {
     if request.params.is_empty() {
@@ -53,9 +63,9 @@ pub(super) async fn x509_batch(
             .collect()
     };
     let results = if asked.len() <= ALONE {
-        sign_all(context, agent, asked).await
+        sign_all(context, agent, keys, asked).await
     } else {
-        sign_in_parallel(context, agent, asked).await?
+        sign_in_parallel(context, agent, keys, asked).await?
     };
     Ok(pb::BatchNewX509svidResponse { results })
 }
@@ -85,6 +95,7 @@ fn not_authorized() -> Status {
 async fn sign_in_parallel(
     context: &Arc<Context>,
     agent: &SpiffeId,
+    keys: Keys,
     asked: Vec<Asked>,
 ) -> Result<Vec<Outcome>, Status> {
     let workers = tokio::runtime::Handle::current().metrics().num_workers().max(1);
@@ -95,7 +106,7 @@ async fn sign_in_parallel(
     while asked.peek().is_some() {
         let items: Vec<Asked> = asked.by_ref().take(share).collect();
         let (context, agent, at) = (Arc::clone(context), agent.clone(), shares);
-        tasks.spawn(async move { (at, sign_all(&context, &agent, items).await) });
+        tasks.spawn(async move { (at, sign_all(&context, &agent, keys, items).await) });
         shares += 1;
     }
     let mut done = Vec::with_capacity(shares);
@@ -107,11 +118,11 @@ async fn sign_in_parallel(
 }
 
 /// Signs one after the other, and lets others have the worker in between.
-async fn sign_all(context: &Context, agent: &SpiffeId, asked: Vec<Asked>) -> Vec<Outcome> {
+async fn sign_all(context: &Context, agent: &SpiffeId, keys: Keys, asked: Vec<Asked>) -> Vec<Outcome> {
     let several = asked.len() > 1;
     let mut outcomes = Vec::with_capacity(asked.len());
     for item in asked {
-        let outcome = match item.and_then(|(entry, csr)| sign(context, agent, &entry, &csr)) {
+        let outcome = match item.and_then(|(entry, csr)| sign(context, agent, keys, &entry, &csr)) {
             Ok(svid) => Outcome {
                 status: Some(status::item_ok()),
                 svid: Some(svid),
@@ -132,6 +143,7 @@ async fn sign_all(context: &Context, agent: &SpiffeId, asked: Vec<Asked>) -> Vec
 fn sign(
     context: &Context,
     agent: &SpiffeId,
+    keys: Keys,
     entry: &AuthorizedEntry,
     csr: &[u8],
 ) -> Result<types::X509svid, Status> {
@@ -143,9 +155,11 @@ fn sign(
         .authority
         .sign_x509_svid(&csr, entry)
         .map_err(|error| context.not_signed("failed to sign X509-SVID", &error))?;
-    context
-        .holdings
-        .svid_issued(agent, &entry.id, &issued, context.clock.now());
+    let (holdings, now) = (&context.holdings, context.clock.now());
+    match keys {
+        Keys::OfAgent => holdings.svid_issued(agent, &entry.id, &issued, now),
+        Keys::Elsewhere => holdings.minted(issued.authority_key_id.as_deref(), issued.not_after, now),
+    }
     Ok(svid::x509_to_proto(&issued))
 }
 
