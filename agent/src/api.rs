@@ -116,7 +116,7 @@ pub async fn serve_public(
     ground: Arc<Ground>,
     apis: PublicApis,
 ) -> Result<(), ServeError> {
-    peer::raise_descriptor_limit();
+    credence_runtime::descriptors::raise_limit();
     let routes = routes(&ground, apis)?;
     serve(listener, &ground, routes).await
 }

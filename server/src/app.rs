@@ -7,12 +7,14 @@ mod connection;
 mod health;
 mod listener;
 mod run;
+mod strangers;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use credence_identity::{SpiffeId, TrustDomain};
 use credence_runtime::audit::AuditLog;
@@ -149,6 +151,7 @@ pub async fn start(
     log: LogHandle,
     supervisor: &Supervisor,
 ) -> Result<Bound, StartError> {
+    credence_runtime::descriptors::raise_limit();
     let trust_domain = plan.authorities.trust_domain.clone();
     let (telemetry, prometheus) = measure(&plan, &clock, &log, supervisor).await?;
     let steps = StepWatch::spawn(Arc::clone(&clock), supervisor);
@@ -299,14 +302,37 @@ fn x509pop_attestor(config: X509PopConfig, registry: &Registry, clock: &Arc<dyn 
 /// The bundles that TLS callers are verified by: the own trust domain's, and those of foreign admins.
 fn bundles(registry: Registry, own: TrustDomain, admin_ids: &HashSet<SpiffeId>) -> BundleLookup {
     let foreign: HashSet<TrustDomain> = admin_ids.iter().map(SpiffeId::trust_domain).collect();
+    let warned: Mutex<HashMap<TrustDomain, Instant>> = Mutex::default();
     Arc::new(move |trust_domain| {
-        let known = *trust_domain == own || foreign.contains(trust_domain);
-        if known {
-            registry.read().bundle(trust_domain).cloned()
-        } else {
-            None
+        let is_own = *trust_domain == own;
+        if !is_own && !foreign.contains(trust_domain) {
+            return None;
         }
+        let bundle = registry.read().bundle(trust_domain).cloned();
+        if bundle.is_none() && !is_own {
+            warn_of_missing(trust_domain, &warned);
+        }
+        bundle
     })
+}
+
+/// Says once a minute that admins can't be verified.
+fn warn_of_missing(trust_domain: &TrustDomain, warned: &Mutex<HashMap<TrustDomain, Instant>>) {
+    const EVERY: Duration = Duration::from_secs(60);
+    let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned
+        .get(trust_domain)
+        .is_some_and(|last| last.elapsed() < EVERY)
+    {
+        return;
+    }
+    warned.insert(trust_domain.clone(), Instant::now());
+    tracing::warn!(
+        subsystem_name = "endpoints",
+        trust_domain = %trust_domain,
+        "No bundle found for foreign admin trust domain; admins from this trust domain will not be able to connect. \
+         Make sure this trust domain is correctly federated."
+    );
 }
 
 fn listen_unix(socket: &Path) -> Result<tokio::net::UnixListener, FsError> {

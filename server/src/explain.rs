@@ -57,6 +57,8 @@ pub(crate) struct View<'a> {
     pub(crate) store: Health,
     /// What ails the rotation of authorities.
     pub(crate) rotation: Option<String>,
+    /// Why nothing can be signed.
+    pub(crate) signing: Option<String>,
 }
 
 impl View<'_> {
@@ -229,6 +231,9 @@ impl View<'_> {
         }
         if let Some(why) = &self.rotation {
             explanation.found(EntryCause::RotationStuck(why.clone()));
+        }
+        if let Some(why) = &self.signing {
+            explanation.found(EntryCause::CannotSign(why.clone()));
         }
     }
 }

@@ -27,7 +27,7 @@ use taken::{Bundles, Replaced};
 const SLACK: usize = 64;
 
 /// From when an agent has taken something over until its workloads use it: they are told at once, and may be slow.
-const SETTLES: Duration = Duration::from_secs(2);
+pub(crate) const SETTLES: Duration = Duration::from_secs(2);
 
 /// An authority as an SVID names it: the key ID of a root, the bytes of a `kid`.
 type KeyId = Arc<[u8]>;

@@ -150,7 +150,7 @@ pub async fn settle(
         spire = %named.display(), path = %ours.path.display(), schema = spire.version(),
         entries = counts.entries, nodes = counts.nodes, bundles = counts.bundles,
         relationships = counts.relationships, join_tokens = counts.join_tokens,
-        x509_cas = counts.x509_cas, jwt_keys = counts.jwt_keys,
+        x509_cas = counts.x509_cas, jwt_keys = counts.jwt_keys, wit_keys = counts.wit_keys,
         "Took SPIRE's datastore over"
     );
     adopt(database, keys, ours);

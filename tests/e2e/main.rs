@@ -11,6 +11,7 @@
 mod agent_admin;
 mod clients;
 mod clock;
+mod crowd;
 mod dev;
 mod endpoints;
 mod envoy;

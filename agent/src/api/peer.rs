@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use credence_runtime::grpc::authority::MendAuthority;
 use futures_util::{Stream, stream};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::attestor::workload::{ProcFs, Process};
@@ -39,23 +38,6 @@ pub fn incoming(
         seats: Seats::new(SEATS_PER_USER),
     };
     stream::unfold(accept, async |accept| Some((Ok(accept.next().await), accept)))
-}
-
-/// Allows this process as many descriptors as the system lets it have. The usual soft limit of 1,024 is kept low for
-/// programs that use `select`; with two descriptors for each connection it would end at 500 workloads.
-pub fn raise_descriptor_limit() {
-    let now = getrlimit(Resource::Nofile);
-    if now.current != now.maximum
-        && let Err(error) = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: now.maximum,
-                maximum: now.maximum,
-            },
-        )
-    {
-        tracing::warn!(%error, "Unable to raise the limit of open files");
-    }
 }
 
 struct Accept {

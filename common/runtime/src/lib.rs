@@ -7,6 +7,7 @@ pub mod audit;
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod fs;
 pub mod grpc;
 pub mod health;

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status};
 use super::context::Context;
 use super::status::fault;
 use crate::ca::{self, AuthorityKind, ForceError};
-use crate::holdings::{Question, Step};
+use crate::holdings::{Question, SETTLES, Step};
 
 /// Obstacles that are named; more would be read by nobody.
 const NAMED: usize = 100;
@@ -79,16 +79,19 @@ impl AuthorityService {
             retired_at: past.and_then(|(retired_at, _)| retired_at),
             not_after: past.map(|(_, not_after)| not_after),
         };
-        let answer = holdings
-            .ask(&question, registry, authority.settings(), clock.now())
-            .await;
+        let (settings, now) = (authority.settings(), clock.now());
+        let answer = holdings.ask(&question, registry, settings, now).await;
+        let own = self.own_svid(&question);
+        let settling = !answer.obstacles.is_empty() && own.is_none() && {
+            let soon = holdings.ask(&question, registry, settings, now + SETTLES).await;
+            soon.obstacles.is_empty()
+        };
         let count = answer.obstacles.len();
         let named = answer.obstacles.into_iter().take(NAMED).map(|obstacle| Obstacle {
             spiffe_id: obstacle.agent.to_string(),
             reason: obstacle.reason.to_string(),
         });
         let mut obstacles: Vec<_> = named.collect();
-        let own = self.own_svid(&question);
         let obstacle_count = u32::try_from(count + own.iter().len()).unwrap_or(u32::MAX);
         obstacles.extend(own);
         let notes = answer.elsewhere_until.map(|until| {
@@ -102,6 +105,7 @@ impl AuthorityService {
             obstacles,
             obstacle_count,
             notes: notes.into_iter().collect(),
+            settling,
         })
     }
 

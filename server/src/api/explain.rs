@@ -47,6 +47,7 @@ impl RegistryService {
     fn explained(&self, explain: impl FnOnce(&View<'_>) -> Explanation) -> Response<pb::Explanation> {
         let context = &self.context;
         let rotation = context.authority.rotation_health();
+        let signing = context.authority.signing_health();
         let view = View {
             state: &context.registry.read(),
             now: context.clock.now(),
@@ -54,6 +55,7 @@ impl RegistryService {
             settled: context.started.elapsed() > SETTLED_AFTER,
             store: context.registry.health(),
             rotation: rotation.err().map(|stuck| stuck.to_string()),
+            signing: signing.err().map(|fault| fault.to_string()),
         };
         Response::new(to_proto(explain(&view)))
     }
@@ -133,6 +135,7 @@ fn cause(refusal: &Refusal) -> CallCause {
         _ if says("join token expired") => CallCause::JoinTokenExpired,
         _ if says("join token does not exist") => CallCause::JoinTokenUnknown,
         _ if says("could not find node attestor") => CallCause::AttestorUnknown,
+        _ if refusal.path.ends_with("/AttestAgent") && says("nodeattestor(") => CallCause::ProofRefused,
         (Code::PermissionDenied | Code::Unauthenticated, _) => match refusal.caller {
             Caller::Local { .. } => CallCause::NotAllowedLocal,
             Caller::Peer { .. } => CallCause::NotAllowed,
@@ -205,5 +208,42 @@ impl pb::matching_server::Matching for MatchingService {
             elsewhere: found.elsewhere,
             now_unix_millis: context.clock.now().unix_millis(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use credence_identity::Timestamp;
+
+    use super::*;
+
+    /// It was laid to the missing certificate, which no agent has that attests.
+    #[test]
+    fn bug_a_refused_proof_of_a_node_was_no_cause_of_its_own() {
+        let caller = Caller::Anonymous {
+            address: "127.0.0.1:1".parse().unwrap(),
+        };
+        let told = |path: &str, status: Status| {
+            let path = format!("/spire.api.server.{path}");
+            cause(&Refusal::new(
+                Timestamp::from_unix_seconds(0),
+                &caller,
+                &path,
+                &status,
+            ))
+        };
+        let says = "nodeattestor(x509pop): certificate verification failed: unknown issuer";
+        let attest = "agent.v1.Agent/AttestAgent";
+        for refusal in [
+            Status::permission_denied(says),
+            Status::internal(says),
+            Status::invalid_argument(says),
+        ] {
+            assert_eq!(told(attest, refusal), CallCause::ProofRefused);
+        }
+        let banned = Status::permission_denied("failed to attest: agent is banned");
+        assert_eq!(told(attest, banned), CallCause::Banned);
+        let denied = Status::permission_denied("authorization denied for method");
+        assert_eq!(told("agent.v1.Agent/ListAgents", denied), CallCause::Anonymous);
     }
 }

@@ -64,7 +64,11 @@ pub(super) async fn serve<S>(
 {
     let Peer { caller, program } = peer.into();
     let closing = stop.child_token();
-    let stream = match timeout(HELLO_WITHIN, Greeted::wait(stream)).await {
+    let greeted = tokio::select! {
+        greeted = timeout(HELLO_WITHIN, Greeted::wait(stream)) => greeted,
+        () = stop.cancelled() => return,
+    };
+    let stream = match greeted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%caller, %error, "Connection without HTTP/2"),
         Err(_) => return tracing::debug!(%caller, "Connection said nothing in time"),

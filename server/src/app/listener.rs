@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Peer};
+use super::strangers::Strangers;
 use crate::api::{Caller, Program, Services};
 
 /// How long to wait when no connection can be accepted: most likely there are too many.
@@ -40,6 +41,7 @@ pub(super) async fn serve_tcp(
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut connections = JoinSet::new();
+    let mut strangers = Strangers::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -50,12 +52,15 @@ pub(super) async fn serve_tcp(
         match accepted {
             Some(Ok(stream)) => {
                 if let Some(caller) = guests.caller(&stream) {
-                    connections.spawn(connection::serve(
-                        stream,
-                        caller,
-                        Arc::clone(&services),
-                        stop.clone(),
-                    ));
+                    let services = Arc::clone(&services);
+                    let stop = match caller {
+                        Caller::Anonymous { .. } => strangers.join(&stop),
+                        Caller::Peer { .. } | Caller::Local { .. } => stop.child_token(),
+                    };
+                    connections.spawn(async move {
+                        let _gone = stop.clone().drop_guard();
+                        connection::serve(stream, caller, services, stop).await;
+                    });
                 }
             }
             Some(Err(error)) => tracing::warn!(%error, "Unable to accept a connection"),

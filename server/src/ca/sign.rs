@@ -319,6 +319,7 @@ impl Signing<'_> {
             iss: self.settings.wit.as_ref().and_then(|wit| wit.issuer.as_deref()),
         };
         let signed = wit::sign_svid(&active.signer, &claims)?;
+        self.issuers.measured.count("server_ca.sign.wit_svid", 1);
         tracing::debug!(subsystem_name = "ca", spiffe_id = %id, expiration = %signed.expires_at, "Signed WIT SVID");
         Ok(signed)
     }

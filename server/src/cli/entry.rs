@@ -3,6 +3,7 @@
 mod attributes;
 mod change;
 mod delete;
+mod doubts;
 mod file;
 mod print;
 mod show;

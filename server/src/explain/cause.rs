@@ -73,6 +73,7 @@ pub(crate) enum EntryCause {
     },
     StoreDown(String),
     RotationStuck(String),
+    CannotSign(String),
 }
 
 fn meant(meant: Option<&String>) -> String {
@@ -156,6 +157,7 @@ impl fmt::Display for EntryCause {
             }
             Self::StoreDown(why) => write!(f, "the datastore does not take changes: {why}"),
             Self::RotationStuck(why) => write!(f, "the authorities are not renewed: {why}"),
+            Self::CannotSign(why) => write!(f, "the server can't sign an X.509-SVID: {why}"),
         }
     }
 }
@@ -180,6 +182,7 @@ impl Cause for EntryCause {
             Self::BundleMissing { .. } => "bundle-missing",
             Self::StoreDown(_) => "datastore-down",
             Self::RotationStuck(_) => "authority-stuck",
+            Self::CannotSign(_) => "authority-unusable",
         }
     }
 
@@ -228,6 +231,11 @@ impl Cause for EntryCause {
                 format!("`server bundle set -id spiffe://{trust_domain}`")
             }
             Self::StoreDown(_) => "free the disk or the database; what is there is served meanwhile".into(),
+            Self::CannotSign(_) => {
+                "`server localauthority x509 show` tells until when the authority is good; compare the clock, and see the \
+                 server's log"
+                    .into()
+            }
             Self::RotationStuck(_) => {
                 "see the server's log for what the key manager or the datastore says".into()
             }
@@ -249,6 +257,7 @@ pub(crate) enum CallCause {
     JoinTokenUnknown,
     JoinTokenExpired,
     AttestorUnknown,
+    ProofRefused,
     Invalid,
     NotFound,
     Exhausted,
@@ -312,6 +321,11 @@ impl CallCause {
                 "node-attestor-unknown",
                 "the server has no node attestor of this type",
                 "configure the same NodeAttestor in the server's plugins as in the agent's",
+            ),
+            Self::ProofRefused => (
+                "node-proof-refused",
+                "the node attestor does not take what the agent shows of its node",
+                "the answer says what is wrong; compare what the agent's NodeAttestor shows with what the server's trusts",
             ),
             Self::Invalid => ("bad-request", "the request can't be answered", "correct the call"),
             Self::NotFound => (

@@ -92,7 +92,20 @@ fn view(state: &State) -> View<'_> {
         settled: true,
         store: Health::Ready,
         rotation: None,
+        signing: None,
     }
+}
+
+/// What keeps the server from signing is found whatever is asked for.
+#[test]
+fn a_server_that_cannot_sign_says_so() {
+    let state = state(vec![entry("web", "/spire/agent/a", &["unix:uid:0"])]);
+    let expired = View {
+        signing: Some("the authority has expired".to_owned()),
+        ..view(&state)
+    };
+    let explanation = expired.entry(&"web".parse().unwrap(), None);
+    assert_eq!(causes(&explanation), ["authority-unusable"]);
 }
 
 fn causes(explanation: &Explanation) -> Vec<&'static str> {

@@ -41,6 +41,7 @@ pub(super) struct Counts {
     pub(super) join_tokens: usize,
     pub(super) x509_cas: usize,
     pub(super) jwt_keys: usize,
+    pub(super) wit_keys: usize,
 }
 
 /// A row of `registered_entries` with what belongs to it.
@@ -223,6 +224,7 @@ impl Reader {
         let read = journal(data).and_then(|journal| {
             self.counts.x509_cas = journal.x509.len();
             self.counts.jwt_keys = journal.jwt.len();
+            self.counts.wit_keys = journal.wit.len();
             journal.put().map_err(text)
         });
         self.keep("the CA journal", read);
@@ -310,7 +312,15 @@ fn journal(data: &[u8]) -> Result<Journal, String> {
             }),
         )
     });
-    let jwt = held.jwt_keys.iter().filter_map(|entry| {
+    Ok(Journal {
+        x509: x509.collect::<Result<_, _>>().map_err(text)?,
+        jwt: token_keys(&held.jwt_keys),
+        wit: token_keys(&held.wit_keys),
+    })
+}
+
+fn token_keys(entries: &[wire::TokenKeyEntry]) -> Vec<JournalEntry> {
+    let entries = entries.iter().filter_map(|entry| {
         Some(JournalEntry {
             authority_id: entry.kid.as_str().into(),
             slot: slot(&entry.slot_id)?,
@@ -321,12 +331,7 @@ fn journal(data: &[u8]) -> Result<Journal, String> {
             document: entry.public_key.as_slice().into(),
         })
     });
-    Ok(Journal {
-        x509: x509.collect::<Result<_, _>>().map_err(text)?,
-        jwt: jwt.collect(),
-        // Those are made anew: what they signed is short-lived and behind a flag.
-        wit: Vec::new(),
-    })
+    entries.collect()
 }
 
 /// An entry without a slot has no key.

@@ -90,6 +90,7 @@ impl Folder {
         let keys = DiskKeyManager::open(&self.keys).unwrap();
         let x509 = keys.generate("x509-CA-B", KeyType::EcP256).await.unwrap();
         let jwt = keys.generate("JWT-Signer-A", KeyType::EcP256).await.unwrap();
+        let wit = keys.generate("WIT-Signer-B", KeyType::EcP256).await.unwrap();
         let id = hex(&x509.public_key().key_id());
         let domain = "example.org".parse().unwrap();
         let (start, end) = (NOW - HOUR, NOW + 23 * HOUR);
@@ -97,6 +98,7 @@ impl Folder {
         let ca = X509Ca::self_sign(x509, &domain, &subject, start, end).unwrap();
         let certificate = ca.certificate().der().to_vec();
         let spki = jwt.public_key().spki_der().to_vec();
+        let wit_spki = wit.public_key().spki_der().to_vec();
         let root = |tainted_key| wire::Certificate {
             der_bytes: certificate.clone(),
             tainted_key,
@@ -112,6 +114,7 @@ impl Folder {
             jwt_signing_keys: vec![signing_key.clone()],
             wit_signing_keys: vec![wire::PublicKey {
                 kid: "kid-w".to_owned(),
+                pkix_bytes: wit_spki.clone(),
                 ..signing_key.clone()
             }],
             refresh_hint: 300,
@@ -137,19 +140,21 @@ impl Folder {
             certificate: certificate.clone(),
             status,
         };
+        let token_entry = |slot_id: &str, kid: &str, public_key| wire::TokenKeyEntry {
+            slot_id: slot_id.to_owned(),
+            issued_at: start.unix_seconds(),
+            not_after: end.unix_seconds(),
+            kid: kid.to_owned(),
+            public_key,
+            status: wire::status::ACTIVE,
+        };
         let journal = wire::Journal {
             x509_cas: vec![
                 x509_entry("A", wire::status::OLD),
                 x509_entry("B", wire::status::ACTIVE),
             ],
-            jwt_keys: vec![wire::JwtKeyEntry {
-                slot_id: "A".to_owned(),
-                issued_at: start.unix_seconds(),
-                not_after: end.unix_seconds(),
-                kid: "kid-a".to_owned(),
-                public_key: spki,
-                status: wire::status::ACTIVE,
-            }],
+            jwt_keys: vec![token_entry("A", "kid-a", spki)],
+            wit_keys: vec![token_entry("B", "kid-w", wit_spki)],
         };
         (
             own.encode_to_vec(),
@@ -330,7 +335,13 @@ async fn the_same_authorities_go_on_signing() {
     let (database, keys) = folder.settle().await.unwrap();
     let (supervisor, steps) = (Supervisor::new(), StepWatch::never());
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
-    let settings = ca::Settings::defaults("example.org".parse().unwrap());
+    let settings = ca::Settings {
+        wit: Some(ca::WitSettings {
+            key_type: KeyType::EcP256,
+            issuer: None,
+        }),
+        ..ca::Settings::defaults("example.org".parse().unwrap())
+    };
     let registry = Registry::open(
         SqliteStore::open(&database).await.unwrap(),
         registry::Settings {

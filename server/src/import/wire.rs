@@ -49,13 +49,15 @@ pub(super) struct AdditionalAttributes {
     pub(super) jwt_svid_include_jti: bool,
 }
 
-/// `Entries` of the journal, without the keys of WIT-SVIDs.
+/// `Entries` of the journal.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct Journal {
     #[prost(message, repeated, tag = "1")]
     pub(super) x509_cas: Vec<X509CaEntry>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) jwt_keys: Vec<JwtKeyEntry>,
+    pub(super) jwt_keys: Vec<TokenKeyEntry>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) wit_keys: Vec<TokenKeyEntry>,
 }
 
 /// `X509CAEntry` of the journal.
@@ -71,9 +73,9 @@ pub(super) struct X509CaEntry {
     pub(super) status: i32,
 }
 
-/// `JWTKeyEntry` of the journal.
+/// `JWTKeyEntry` and `WITKeyEntry` of the journal, which are alike.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct JwtKeyEntry {
+pub(super) struct TokenKeyEntry {
     #[prost(string, tag = "1")]
     pub(super) slot_id: String,
     #[prost(int64, tag = "2")]

@@ -12,6 +12,7 @@
 
 mod attest;
 mod authorization;
+mod batches;
 mod bundle;
 mod commands;
 mod downstream;

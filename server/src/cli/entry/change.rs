@@ -10,7 +10,7 @@ use credence_proto::spire::api::{
 };
 use tonic::transport::Channel;
 
-use super::{attributes::Attributes, file, print};
+use super::{attributes::Attributes, doubts, file, print};
 use crate::cli::{RemoteCommand, request::failure};
 
 #[derive(Args, Debug)]
@@ -66,7 +66,9 @@ impl RemoteCommand for Create {
             entries: entries.clone(),
             ..Default::default()
         };
-        let response = EntryClient::new(channel).batch_create_entry(request).await?;
+        let response = EntryClient::new(channel.clone())
+            .batch_create_entry(request)
+            .await?;
         let mut response = response.into_inner();
         // What could not be made is what was asked for, not what the answer may hold instead.
         for (result, entry) in response.results.iter_mut().zip(entries) {
@@ -74,17 +76,16 @@ impl RemoteCommand for Create {
                 result.entry = Some(entry);
             }
         }
+        let results = response.results.iter();
+        let results = results.map(|result| (&result.status, &result.entry));
         match self.output.format {
-            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
-            Format::Pretty => {
-                let results = response.results.iter();
-                report(
-                    "create",
-                    results.map(|result| (&result.status, &result.entry)),
-                    console,
-                )
+            data @ (Format::Json | Format::Yaml) => {
+                data.print(console.out, &[json::message(&response)?])?;
             }
+            Format::Pretty => report("create", results.clone(), console)?,
         }
+        doubts::tell(&succeeded(results), channel, console).await;
+        Ok(())
     }
 }
 
@@ -160,7 +161,7 @@ impl Update {
 impl RemoteCommand for Update {
     async fn run(&self, channel: Channel, console: &mut Console<'_>) -> Result<(), CommandError> {
         let mut entries = self.entries(console)?;
-        let mut client = EntryClient::new(channel);
+        let mut client = EntryClient::new(channel.clone());
         self.keep_stored_attributes(&mut client, &mut entries).await?;
         let request = BatchUpdateEntryRequest {
             entries: entries.clone(),
@@ -172,18 +173,27 @@ impl RemoteCommand for Update {
                 result.entry = Some(entry);
             }
         }
+        let results = response.results.iter();
+        let results = results.map(|result| (&result.status, &result.entry));
         match self.output.format {
-            data @ (Format::Json | Format::Yaml) => data.print(console.out, &[json::message(&response)?]),
-            Format::Pretty => {
-                let results = response.results.iter();
-                report(
-                    "update",
-                    results.map(|result| (&result.status, &result.entry)),
-                    console,
-                )
+            data @ (Format::Json | Format::Yaml) => {
+                data.print(console.out, &[json::message(&response)?])?;
             }
+            Format::Pretty => report("update", results.clone(), console)?,
         }
+        doubts::tell(&succeeded(results), channel, console).await;
+        Ok(())
     }
+}
+
+/// The entries that were made.
+fn succeeded<'a>(
+    results: impl Iterator<Item = (&'a Option<types::Status>, &'a Option<types::Entry>)>,
+) -> Vec<&'a types::Entry> {
+    results
+        .filter(|(status, _)| failure(status.as_ref()).is_none())
+        .filter_map(|(_, entry)| entry.as_ref())
+        .collect()
 }
 
 /// Prints what succeeded, then on stderr what didn't.

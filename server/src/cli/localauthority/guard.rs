@@ -1,10 +1,13 @@
 //! A forced rotation is harmless if each step is taken once every agent has taken the one before. Our server says who
 //! hasn't; SPIRE's doesn't know, and then nothing holds the step up.
 
+use std::time::Duration;
+
 use credence_command::{CommandError, Console};
 use credence_proto::credence::authority::v1 as pb;
 use credence_proto::credence::authority::v1::authority_client::AuthorityClient;
 pub(super) use credence_proto::credence::authority::v1::check_step_request::Step as WireStep;
+use tokio::time::{Instant, sleep};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -12,6 +15,11 @@ use super::Kind;
 
 /// Obstacles that are shown.
 const SHOWN: usize = 10;
+
+/// How long the last agents may take to say that they have what they were just told.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
+/// How long to wait for workloads, once all agents are ready.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Refuses a step that somebody isn't ready for, and warns of what it will cost all the same.
 pub(super) async fn refuse_too_early(
@@ -21,7 +29,7 @@ pub(super) async fn refuse_too_early(
     channel: &Channel,
     console: &mut Console<'_>,
 ) -> Result<(), CommandError> {
-    let Some(answer) = check(kind, step, authority_id, channel).await? else {
+    let Some(answer) = settled(kind, step, authority_id, channel).await? else {
         return Ok(());
     };
     if answer.obstacle_count > 0 {
@@ -44,7 +52,7 @@ pub(super) async fn warn_if_early(
     channel: &Channel,
     console: &mut Console<'_>,
 ) -> Result<(), CommandError> {
-    let answer = check(kind, WireStep::Activate, authority_id, channel).await?;
+    let answer = settled(kind, WireStep::Activate, authority_id, channel).await?;
     if let Some(answer) = answer.filter(|answer| answer.obstacle_count > 0) {
         let text = obstacles(&answer);
         writeln!(
@@ -53,6 +61,29 @@ pub(super) async fn warn_if_early(
         )?;
     }
     Ok(())
+}
+
+/// What stands in the way when a moment has passed, if one was needed: scripts take one step right after the other.
+async fn settled(
+    kind: Kind,
+    step: WireStep,
+    authority_id: &str,
+    channel: &Channel,
+) -> Result<Option<pb::CheckStepResponse>, CommandError> {
+    let began = Instant::now();
+    loop {
+        let answer = check(kind, step, authority_id, channel).await?;
+        let patience = match &answer {
+            Some(answer) if answer.obstacle_count == 0 => return Ok(Some(answer.clone())),
+            Some(answer) if answer.settling => SETTLED_WITHIN,
+            Some(_) => HEARD_WITHIN,
+            None => return Ok(None),
+        };
+        if began.elapsed() >= patience {
+            return Ok(answer);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// What the server knows; nothing if it isn't ours.
