@@ -143,8 +143,7 @@ impl Scene {
             assert!(tainted.status.success(), "{}", said(&tainted));
             assert!(self.too_early(kind, &revoke), "SPIRE's agent can't be ready");
         });
-        mesh.wait_for_signer(kind, &new);
-
+        // The refusals are all that keeps this from coming too early.
         let mut refused = 1;
         mesh.wait("the revocation", || {
             let early = self.too_early(kind, &revoke);
@@ -153,6 +152,7 @@ impl Scene {
         });
         mesh.wait_for_authorities(kind, 1);
         mesh.round("calls after the revocation");
+        mesh.wait_for_signer(kind, &new);
         refused
     }
 
