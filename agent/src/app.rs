@@ -191,10 +191,10 @@ pub async fn start(
     };
     let ground = Arc::new(Ground {
         cache: synced.cache.clone(),
-        attestors: node.attestors,
+        attestors: node.attestors.clone(),
         proc: plan.proc,
         clock: clock.clone(),
-        refusals: node.refusals,
+        refusals: node.refusals.clone(),
         audit,
         shutdown: supervisor.token(),
     });
@@ -211,6 +211,7 @@ pub async fn start(
             svid: synced.svid.clone(),
             last_sync: synced.last_sync,
             started,
+            explain: node.clone(),
         };
         let listener = bind_unix(&admin.socket, ADMIN_SOCKET_MODE)?;
         tracing::info!(address = %admin.socket.display(), network = "unix", "Starting Admin APIs");

@@ -22,10 +22,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::service::RoutesBuilder;
 
+use super::explain::explain_service;
 use super::{Ground, ServeError, serve};
 use debug::DebugService;
 use delegated::DelegatedIdentityService;
 use logger::LoggerService;
+
+use crate::explain::Node;
 
 /// What the operator says of the admin socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct AdminApi {
     pub last_sync: watch::Receiver<Option<Timestamp>>,
     /// When the agent started.
     pub started: Instant,
+    /// What operators may ask why.
+    pub explain: Node,
 }
 
 /// Serves operators and delegates on `listener` until shutdown.
@@ -71,6 +76,7 @@ pub async fn serve_admin(
     routes.add_service(DelegatedIdentityServer::new(delegated));
     routes.add_service(DebugServer::new(debug));
     routes.add_service(LoggerServer::new(LoggerService { log: api.log }));
+    routes.add_service(explain_service(api.explain));
     serve(listener, &ground, routes.routes()).await
 }
 

@@ -1,7 +1,7 @@
-//! `credence.explain.v1.Node` on the agent's own socket.
+//! `credence.explain.v1.Node` on the agent's own socket, and on the admin socket.
 //!
-//! Owns that socket. Invariant: its mode is 0600, so that only root and the agent's own user can ask; it is never the
-//! Workload API's.
+//! Owns the agent's own. Invariant: its mode is 0600, so that only root and the agent's own user can ask; the service is
+//! never on the Workload API's.
 
 use std::path::{Path, PathBuf};
 
@@ -33,11 +33,16 @@ pub fn serve_explain(path: &Path, node: Node, supervisor: &Supervisor) -> Result
         let _socket = socket;
         Server::builder()
             .max_concurrent_streams(16)
-            .add_service(NodeServer::new(Explain(node)))
+            .add_service(explain_service(node))
             .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
             .await
     });
     Ok(())
+}
+
+/// The service, for the admin socket too.
+pub(super) fn explain_service(node: Node) -> NodeServer<Explain> {
+    NodeServer::new(Explain(node))
 }
 
 /// The socket's file, which goes with the agent: one that stays tells of an agent that was killed.
@@ -50,7 +55,7 @@ impl Drop for Socket {
 }
 
 #[derive(Debug)]
-struct Explain(Node);
+pub(super) struct Explain(Node);
 
 #[tonic::async_trait]
 impl pb::node_server::Node for Explain {

@@ -35,7 +35,7 @@ use crate::api::sds::SdsOptions;
 use crate::api::{Ground, PublicApis, serve_public};
 use crate::attestor::workload::{ProcFs, Process, UnixOptions, WorkloadAttestors};
 use crate::cache::{Cache, CacheLimits, CacheUpdate, TokenError, TokenIssuer, WitSvidKey};
-use crate::explain::Refusals;
+use crate::explain::{Journal, Node, Refusals};
 
 pub(in crate::api) use crate::cache::testing::{START, entry, svid};
 
@@ -277,6 +277,19 @@ impl Lab {
             lab.sign(own_entry(name));
         }
         lab
+    }
+
+    /// What its operators may ask.
+    pub(in crate::api) fn node(&self) -> Node {
+        Node {
+            attestors: self.ground.attestors.clone(),
+            proc: self.ground.proc.clone(),
+            clock: self.clock.clone(),
+            journal: Journal::new(self.clock.clone()),
+            refusals: self.ground.refusals.clone(),
+            workload_api: true,
+            running: Arc::default(),
+        }
     }
 
     pub(in crate::api) fn put(&self, entry: Entry) {

@@ -42,6 +42,8 @@ pub enum TroubleKind {
     ServerNameUnknown,
     /// The server's certificate is signed by an authority that isn't in the bundle.
     ServerNotTrusted,
+    /// The same, and no authority of the bundle lives any more.
+    BundleExpired,
     /// The server belongs to another trust domain.
     OtherTrustDomain,
     /// The server's certificate is out of its time by this node's clock.
@@ -141,6 +143,8 @@ fn kind(error: &(dyn Error + 'static)) -> Option<TroubleKind> {
             FirstError::Connection(error) => Some(error),
             FirstError::NoRebootstrap(error) => Some(error),
             FirstError::Attest(error) => Some(&**error),
+            // What it is made of says less.
+            FirstError::BundleExpired { .. } => return Some(TroubleKind::BundleExpired),
         }
     } else if let Some(error) = error.downcast_ref::<RenewError>() {
         match error {
@@ -226,7 +230,7 @@ fn of_call(error: &CallError) -> TroubleKind {
         }
         _ if said.contains("join token") => Kind::JoinTokenUnknown,
         _ if said.contains("could not find node attestor") => Kind::AttestorUnknown,
-        _ if said.contains("failed to attest") => Kind::NodeRefused,
+        _ if said.contains("failed to attest") || said.contains("nodeattestor(") => Kind::NodeRefused,
         (None, Code::Unimplemented) => Kind::SvidKindOff,
         (None, Code::Unavailable | Code::DeadlineExceeded) => Kind::ServerUnreachable,
         _ => Kind::ServerRefused,
@@ -241,6 +245,9 @@ impl fmt::Display for Trouble {
             Kind::ServerNameUnknown => "the server's name can't be looked up",
             Kind::ServerNotTrusted => {
                 "the server's certificate is not signed by an authority of the agent's bundle"
+            }
+            Kind::BundleExpired => {
+                "the server's certificate can't be verified: the agent's bundle, or this node's clock, is out of date"
             }
             Kind::OtherTrustDomain => {
                 "the server belongs to another trust domain than the agent is configured for"
@@ -276,6 +283,7 @@ impl Cause for Trouble {
             Kind::ServerUnreachable => "server-unreachable",
             Kind::ServerNameUnknown => "server-name-unknown",
             Kind::ServerNotTrusted => "server-not-trusted",
+            Kind::BundleExpired => "bundle-expired",
             Kind::OtherTrustDomain => "other-trust-domain",
             Kind::Clock => "clock",
             Kind::AgentCertificateRefused => "agent-certificate-refused",
@@ -311,6 +319,10 @@ impl Cause for Trouble {
             Kind::ServerNotTrusted => {
                 "put what `server bundle show` prints into the file of trust_bundle_path; for an agent that once \
                  attested elsewhere, empty its data_dir too"
+            }
+            Kind::BundleExpired => {
+                "compare this node's clock with the server's (`date -u`); if it is right, put what `server bundle show` \
+                 prints into the file of trust_bundle_path, and empty the agent's data_dir or set rebootstrap_mode"
             }
             Kind::OtherTrustDomain => {
                 "set trust_domain in the agent's configuration to the server's, or correct server_address"

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credence_crypto::bundle;
+use credence_crypto::x509::Certificate;
 use credence_identity::{Bundle, Timestamp, TrustDomain, X509Authority};
 use credence_proto::spiffe_workload::X509BundlesRequest;
 use credence_proto::spiffe_workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
@@ -206,6 +207,16 @@ fn parse(text: &str, format: BundleFormat, trust_domain: &TrustDomain) -> Result
             Ok(bundle)
         }
     }
+}
+
+/// When the last of the bundle's authorities expired, if none is left at that moment.
+pub(crate) fn expired_at(bundle: &Bundle, now: Timestamp) -> Option<Timestamp> {
+    let ends = bundle
+        .x509_authorities
+        .iter()
+        .filter_map(|authority| Certificate::from_der(&authority.der).ok())
+        .map(|certificate| certificate.not_after());
+    ends.max().filter(|end| *end <= now)
 }
 
 /// A bundle of these roots alone, as the state file keeps it.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use credence_crypto::Signer;
 use credence_crypto::x509::{X509SvidKey, verify_svid};
-use credence_identity::{Bundle, SpiffeId};
+use credence_identity::{Bundle, SpiffeId, Timestamp};
 use credence_runtime::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 
-use super::bootstrap::{BootstrapError, from_certificates};
+use super::bootstrap::{BootstrapError, expired_at, from_certificates};
 use super::connection::{Connect, ConnectionError, channel_to_anyone};
 use super::keeper::{Custody, RenewError, is_final};
 use super::server::{AttestError, CallError, attest_over, bundle_over};
@@ -40,6 +40,15 @@ pub enum FirstError {
     /// It is to bootstrap again whenever needed, and couldn't.
     #[error(transparent)]
     NoRebootstrap(#[from] NoRebootstrap),
+    /// The server's authority is unknown to a bundle that is past its time.
+    #[error("all authorities of the trust bundle have expired, the last at {at}")]
+    BundleExpired {
+        /// When the last one did.
+        at: Timestamp,
+        /// What came of trying.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The server couldn't be reached or refused.
     #[error(transparent)]
     Attest(Box<dyn Error + Send + Sync>),
@@ -142,6 +151,7 @@ impl Beginning {
             Some(bundle) => bundle,
             None => self.believe_anyone().await?,
         };
+        let expired = expired_at(&bundle, self.trust.connector.clock.now());
         let channel = self.trust.connector.trusting(bundle).channel(None)?;
         let (key, csr) = self.custody.prepare(None).await.map_err(Failure::renewal)?;
         let attesting = attest_over(channel.clone(), &*self.attestor, csr);
@@ -151,7 +161,7 @@ impl Beginning {
             .with_label("attestor", self.attestor.attestation_type());
         let attested = call.run(attesting).await;
         call.end(&attested);
-        let attested = attested.map_err(Failure::attestation)?;
+        let attested = attested.map_err(|error| Failure::attestation(error).with_bundle(expired))?;
         let bundle = bundle_over(channel)
             .await
             .map_err(|error| Failure::attestation(error.into()))?;
@@ -264,6 +274,19 @@ impl Failure {
             is_final,
             is_unknown_authority,
         }
+    }
+}
+
+impl Failure {
+    /// Says so if the bundle, by which the server was judged, expired at that moment.
+    fn with_bundle(self, expired: Option<Timestamp>) -> Self {
+        let error = match (expired, self.error) {
+            (Some(at), FirstError::Attest(source)) if self.is_unknown_authority => {
+                FirstError::BundleExpired { at, source }
+            }
+            (_, error) => error,
+        };
+        Self { error, ..self }
     }
 }
 

@@ -3,12 +3,18 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use credence_crypto::bundle::certificate_to_pem;
+use credence_crypto::x509::{CaSubject, X509Ca};
+use credence_crypto::{KeyType, PrivateKey};
+use credence_identity::{Timestamp, TrustDomain};
 use credence_test_support::{Lab, Process, Settings, counterparts};
 
 use super::Case;
 use super::world::{Workload, World, read, replaced};
+use crate::node_certificate::make_certificates;
 use crate::{CREDENCE, clock, said};
 
 /// The agent that is changed.
@@ -118,7 +124,9 @@ const fn case(area: &'static str, name: &'static str, run: fn(&mut World, &str))
 pub(super) const CASES: &[Case] = &[
     case("attestation", "token-expired", token_expired),
     case("attestation", "attestor-unknown", attestor_unknown),
+    case("attestation", "proof-refused", proof_refused),
     case("bundle", "bundle-of-another", bundle_of_another),
+    case("bundle", "bundle-expired", bundle_expired),
     case("signing", "jwt-off", jwt_off),
     case("clock", "clock-behind", |w, n| out_of_time(w, n, "-1h", false)),
     case("clock", "clock-ahead", |w, n| out_of_time(w, n, "+3d", false)),
@@ -240,14 +248,13 @@ fn token_expired(world: &mut World, name: &str) {
     world.working = Some(agent);
 }
 
-fn attestor_unknown(world: &mut World, name: &str) {
+/// A key and a certificate that it signed itself, in PEM files; none without openssl.
+fn self_signed(world: &World) -> Option<(String, String)> {
     if !counterparts::installed("openssl", "openssl") {
-        world.skip(name, "openssl is not installed");
-        return;
+        return None;
     }
-    let mut agent = working(world);
-    let (key, certificate) = (world.lab.dir().join("node.key"), world.lab.dir().join("node.pem"));
-    let (key, certificate) = (key.display().to_string(), certificate.display().to_string());
+    let file = |name| world.lab.dir().join(name).display().to_string();
+    let (key, certificate) = (file("node.key"), file("node.pem"));
     let made = Command::new("openssl")
         .args(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=node -days 1".split(' '),
@@ -256,8 +263,65 @@ fn attestor_unknown(world: &mut World, name: &str) {
         .output()
         .expect("run openssl");
     assert!(made.status.success(), "{}", said(&made));
+    Some((key, certificate))
+}
+
+/// A certificate of an authority that the server doesn't trust for this; the twin is one that it does.
+fn proof_refused(world: &mut World, name: &str) {
+    let mut agent = working(world);
+    let Some((key, certificate)) = self_signed(world) else {
+        world.skip(name, "openssl is not installed");
+        world.working = Some(agent);
+        return;
+    };
+    let certificates = world.lab.dir().join("certificates");
+    make_certificates(&certificates);
+    fs::copy(
+        certificates.join("ca.pem"),
+        world.lab.dir().join("x509pop-ca.pem"),
+    )
+    .expect("trust the root");
+    world.restart_server();
     let conf = x509pop(&agent.conf, &key, &certificate);
-    agent.with(world, name, "node-attestor-unknown", &conf, false, &[]);
+    agent.with(world, name, "node-refused", &conf, false, &[]);
+    let file = |name| certificates.join(name).display().to_string();
+    let conf = x509pop(&agent.conf, &file("leaf.key"), &file("leaf.pem"));
+    // Attested, but as another node, which has no entry.
+    agent.with(world, name, "other-parent", &conf, false, &[]);
+    fs::remove_file(world.lab.dir().join("x509pop-ca.pem")).expect("trust it no more");
+    world.restart_server();
+    world.working = Some(agent);
+}
+
+/// The bundle of a trust domain that was left lying.
+fn bundle_expired(world: &mut World, name: &str) {
+    let mut agent = working(world);
+    let signer = Arc::new(PrivateKey::generate(KeyType::EcP256).expect("make a key"));
+    let trust_domain = TrustDomain::parse("example.org").expect("a trust domain");
+    let at = Timestamp::from_unix_seconds;
+    let old = X509Ca::self_sign(
+        signer,
+        &trust_domain,
+        &CaSubject::default(),
+        at(1_600_000_000),
+        at(1_600_086_400),
+    )
+    .expect("make an authority");
+    let pem = certificate_to_pem(old.certificate().der());
+    fs::write(world.lab.dir().join("old.pem"), pem).expect("write the bundle");
+    let conf = replaced(&agent.conf, "/bundle.pem", "/old.pem");
+    agent.with(world, name, "bundle-expired", &conf, false, &[]);
+    world.working = Some(agent);
+}
+
+fn attestor_unknown(world: &mut World, name: &str) {
+    let mut agent = working(world);
+    if let Some((key, certificate)) = self_signed(world) {
+        let conf = x509pop(&agent.conf, &key, &certificate);
+        agent.with(world, name, "node-attestor-unknown", &conf, false, &[]);
+    } else {
+        world.skip(name, "openssl is not installed");
+    }
     world.working = Some(agent);
 }
 

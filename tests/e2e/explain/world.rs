@@ -229,6 +229,14 @@ impl World {
         self.expect(case, cause, &["request", request, "-config", &config]);
     }
 
+    /// Stops the server and starts it with the configuration of this moment.
+    pub(super) fn restart_server(&mut self) {
+        if let Some(server) = self.server.take() {
+            assert!(server.stop().success());
+        }
+        self.server = Some(self.lab.server());
+    }
+
     pub(super) fn skip(&mut self, case: &str, why: &str) {
         counterparts::record(&format!("explain: {case}"), &format!("SKIPPED: {why}"));
         self.skipped.push(case.to_owned());

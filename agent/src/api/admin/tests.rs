@@ -4,6 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use credence_identity::{Bundle, Entry, Selector};
+use credence_proto::credence::explain::v1 as explain_pb;
+use credence_proto::credence::explain::v1::node_client::NodeClient;
 use credence_proto::spire::agent::debug::v1 as debug_pb;
 use credence_proto::spire::agent::debug::v1::debug_client::DebugClient;
 use credence_proto::spire::api::agent::delegatedidentity::v1 as pb;
@@ -37,6 +39,7 @@ async fn admin(lab: &Lab) -> Channel {
         svid: watch::channel(Arc::new(own)).1,
         last_sync: watch::channel(Some(START)).1,
         started: Instant::now(),
+        explain: lab.node(),
     };
     lab.supervisor
         .spawn_graceful("admin socket", serve_admin(listener, lab.ground.clone(), api));
@@ -426,4 +429,16 @@ async fn operators_see_what_is_held_and_set_the_log_level() {
             .await;
         assert_eq!(refusal(refused), (Code::InvalidArgument, text.to_owned()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_may_ask_why_here_too() {
+    let lab = Lab::new(Setup::default());
+    let mut client = NodeClient::new(admin(&lab).await);
+    let request = explain_pb::ExplainProcessRequest {
+        pid: i32::MAX,
+        spiffe_id: String::new(),
+    };
+    let explained = client.explain_process(request).await.unwrap().into_inner();
+    assert_eq!(explained.findings[0].cause, "no-process");
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use credence_identity::Selector;
+use credence_identity::{Selector, TrustDomain};
 
 use super::*;
 use crate::cache::testing::{START, entry, svid};
@@ -98,6 +98,18 @@ fn who_is_served_gets_no_finding() {
     assert!(world.causes().is_empty());
     // A server that is away takes nothing from those who are served.
     world.notes.synchronisation = Some(trouble(TroubleKind::ServerUnreachable));
+    assert!(world.causes().is_empty());
+}
+
+#[test]
+fn a_federated_bundle_that_is_missing_is_named_though_the_workload_is_served() {
+    let foreign = TrustDomain::parse("b.test").unwrap();
+    let mut world = World::holding(Entry {
+        federates_with: [foreign.clone()].into(),
+        ..with("web", &["unix:uid:0"])
+    });
+    assert_eq!(world.causes(), ["bundle-missing"]);
+    world.survey.federated.push(foreign);
     assert!(world.causes().is_empty());
 }
 
