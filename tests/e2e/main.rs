@@ -30,6 +30,7 @@ mod node_certificate;
 mod promtool;
 mod refusals;
 mod rotation;
+mod suites;
 
 /// The binary under test.
 const CREDENCE: &str = env!("CARGO_BIN_EXE_credence");

@@ -50,28 +50,6 @@ fn entries_with_a_bad_field_are_refused_by_name() {
 }
 
 #[test]
-fn a_spent_token_and_an_expired_token_attest_nobody() {
-    let lab = Lab::new(CREDENCE);
-    let _server = lab.server();
-    let first = lab.agent("first");
-    let conf = std::fs::read_to_string(lab.dir().join("first/agent.conf")).expect("read agent.conf");
-    let second = lab.dir().join("second");
-    std::fs::create_dir(&second).expect("make a folder");
-    let from = lab.dir().join("first").display().to_string();
-    let moved = conf.replace(&from, &second.display().to_string());
-    std::fs::write(second.join("agent.conf"), moved).expect("write agent.conf");
-    let mut thief = lab.agent_again("second");
-    assert!(!thief.wait(Duration::from_secs(30)).success());
-    let log = thief.output();
-    assert!(
-        log.contains("failed to attest: join token does not exist or has already been used"),
-        "{log}"
-    );
-    drop(first);
-    assert!(lab.ok(&["agent", "count"]).starts_with("1 attested agent"));
-}
-
-#[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let lab = Lab::with(
         CREDENCE,
