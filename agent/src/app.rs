@@ -195,7 +195,7 @@ pub async fn start(
         proc: plan.proc,
         clock: clock.clone(),
         refusals: node.refusals.clone(),
-        audit,
+        audit: audit.clone(),
         shutdown: supervisor.token(),
     });
     let mut running = Running {
@@ -230,7 +230,7 @@ pub async fn start(
         Some(socket) => serve_socket(socket, ground, plan.apis, supervisor)?,
         None => None,
     };
-    files::keep(files, &synced.cache, &clock, supervisor);
+    files::keep(files, (&synced.cache, audit.as_ref()), &clock, supervisor);
     // It was empty: an agent starts once.
     drop(node.running.set(running));
     ready.store(true, Ordering::Relaxed);

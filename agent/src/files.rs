@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
+use credence_runtime::audit::AuditLog;
 use credence_runtime::clock::Clock;
 use credence_runtime::config::Section;
 use credence_runtime::supervisor::Supervisor;
@@ -51,7 +52,12 @@ pub(crate) fn read_blocks(agent: &Section<'_>) -> Vec<Job> {
 }
 
 /// Keeps the files of these blocks from now on.
-pub(crate) fn keep(jobs: Vec<(Status, Job)>, cache: &Cache, clock: &Arc<dyn Clock>, supervisor: &Supervisor) {
+pub(crate) fn keep(
+    jobs: Vec<(Status, Job)>,
+    (cache, audit): (&Cache, Option<&AuditLog>),
+    clock: &Arc<dyn Clock>,
+    supervisor: &Supervisor,
+) {
     for (status, job) in jobs {
         let Some(spiffe_id) = job.choice.spiffe_id.clone() else {
             continue;
@@ -60,6 +66,9 @@ pub(crate) fn keep(jobs: Vec<(Status, Job)>, cache: &Cache, clock: &Arc<dyn Cloc
             cache: cache.clone(),
             spiffe_id,
             choice: job.choice.clone(),
+            name: job.name.clone(),
+            audit: audit.cloned(),
+            clock: clock.clone(),
         };
         let name = job.name.clone();
         tracing::info!(files = name, spiffe_id = %source.spiffe_id, "Keeping files");

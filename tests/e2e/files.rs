@@ -1,6 +1,7 @@
 //! Files for software that knows no Workload API: the agent's block and the command, judged by those who read them.
 
 mod jobs;
+mod readers;
 mod writing;
 
 use std::fs;

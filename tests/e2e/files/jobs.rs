@@ -36,7 +36,7 @@ fn renewals_signal_processes_run_commands_and_call_urls() {
     let (log, pid_file) = (lab.dir().join("told"), lab.dir().join("pid"));
     let script = lab.dir().join("loop.sh");
     let text = format!(
-        "trap 'echo $1 told >> {0}' USR1\necho $1 began >> {0}\nwhile :; do sleep 0.05; done\n",
+        "trap 'echo $1 told >> {0}' USR1\necho $1 began >> {0}\necho $$ > {0}.$1\nwhile :; do sleep 0.05; done\n",
         log.display()
     );
     fs::write(&script, text).expect("write");
@@ -74,11 +74,10 @@ fn renewals_signal_processes_run_commands_and_call_urls() {
     other.kill().expect("kill");
     other.wait().expect("reap");
     // The command goes on when this program ends, as with spiffe-helper.
-    let own = Command::new("pkill")
-        .args(["-f", &format!("{script} own")])
-        .status();
     assert!(running.stop().success());
-    drop(own);
+    let own = fs::read_to_string(log.with_extension("own")).expect("its number");
+    let own = Pid::from_raw(own.trim().parse().expect("a number"));
+    kill(own, Signal::SIGKILL).expect("it still runs");
 }
 
 /// A short command is started anew at each renewal.

@@ -17,9 +17,9 @@ use credence_proto::spiffe_workload::{
 use credence_runtime::backoff::Backoff;
 use credence_runtime::clock::Clock;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use zeroize::Zeroizing;
 
 use crate::cli::api::request;
@@ -31,6 +31,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Where files are written once, a missing identity is waited for this often, for it may be on its way.
 const ATTEMPTS: usize = 10;
 const FIRST_ATTEMPT: Duration = Duration::from_millis(100);
+/// What the first message of a stream may take: an agent holds it while an identity is being signed.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The Workload API on a socket.
 #[derive(Debug)]
@@ -118,62 +120,23 @@ impl WorkloadApi {
     }
 
     async fn x509(&self, events: &mpsc::Sender<Event>) -> (usize, SourceError) {
-        let mut messages = 0;
-        let opened = async {
-            let stream = self
-                .client()
-                .await?
-                .fetch_x509svid(request(X509svidRequest {}))
-                .await;
+        let open = async {
+            let mut client = self.client().await?;
+            let stream = client.fetch_x509svid(request(X509svidRequest {})).await;
             Ok(stream.map_err(refused)?.into_inner())
         };
-        let mut stream = match opened.await {
-            Ok(stream) => stream,
-            Err(error) => return (messages, error),
-        };
-        loop {
-            let material = match stream.message().await {
-                Ok(Some(response)) => self.material(response),
-                Ok(None) => return (messages, ended()),
-                Err(status) => return (messages, refused(status)),
-            };
-            messages += 1;
-            match material {
-                Ok(material) => {
-                    if events.send(Event::X509(Box::new(material))).await.is_err() {
-                        return (messages, nobody());
-                    }
-                }
-                Err(error) => return (messages, error),
-            }
-        }
+        let event = |response| Ok(Event::X509(Box::new(self.material(response)?)));
+        follow(open, event, events).await
     }
 
     async fn jwt_bundles(&self, events: &mpsc::Sender<Event>) -> (usize, SourceError) {
-        let mut messages = 0;
-        let opened = async {
-            let stream = self
-                .client()
-                .await?
-                .fetch_jwt_bundles(request(JwtBundlesRequest {}))
-                .await;
+        let open = async {
+            let mut client = self.client().await?;
+            let stream = client.fetch_jwt_bundles(request(JwtBundlesRequest {})).await;
             Ok(stream.map_err(refused)?.into_inner())
         };
-        let mut stream = match opened.await {
-            Ok(stream) => stream,
-            Err(error) => return (messages, error),
-        };
-        loop {
-            let bundles = match stream.message().await {
-                Ok(Some(response)) => key_sets(response),
-                Ok(None) => return (messages, ended()),
-                Err(status) => return (messages, refused(status)),
-            };
-            messages += 1;
-            if events.send(Event::JwtBundles(bundles)).await.is_err() {
-                return (messages, nobody());
-            }
-        }
+        let event = |response| Ok(Event::JwtBundles(key_sets(response)));
+        follow(open, event, events).await
     }
 
     /// The identity that was chosen, with the bundles beside it.
@@ -195,6 +158,45 @@ impl WorkloadApi {
             federated.insert(trust_domain(name), certificates(der)?);
         }
         Material::new(Arc::new(svid), certificates(&bundle)?, federated).map_err(|error| unreadable(&error))
+    }
+}
+
+/// One stream to its end: how many messages it had, and why it ended. The first has to come in time, the others may take
+/// as long as the identity lasts.
+async fn follow<M>(
+    open: impl Future<Output = Result<Streaming<M>, SourceError>>,
+    event: impl Fn(M) -> Result<Event, SourceError>,
+    events: &mpsc::Sender<Event>,
+) -> (usize, SourceError) {
+    let opened = async {
+        let mut stream = open.await?;
+        let first = stream.message().await;
+        Ok((stream, first))
+    };
+    let (mut stream, mut message) = match timeout(ANSWER, opened).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return (0, error),
+        Err(_) => return (0, SourceError::Failed("no answer in time".to_owned())),
+    };
+    let mut messages = 0;
+    loop {
+        let arrived = match message {
+            Ok(Some(arrived)) => arrived,
+            Ok(None) => return (messages, SourceError::Failed("the stream ended".to_owned())),
+            Err(status) => return (messages, refused(status)),
+        };
+        messages += 1;
+        let event = match event(arrived) {
+            Ok(event) => event,
+            Err(error) => return (messages, error),
+        };
+        if events.send(event).await.is_err() {
+            return (
+                messages,
+                SourceError::Hopeless("nobody writes the files".to_owned()),
+            );
+        }
+        message = stream.message().await;
     }
 }
 
@@ -223,14 +225,6 @@ fn refused(status: Status) -> SourceError {
 
 fn no_such() -> SourceError {
     SourceError::NoIdentity("none of the identities of this process has that hint and SPIFFE ID".to_owned())
-}
-
-fn ended() -> SourceError {
-    SourceError::Failed("the stream ended".to_owned())
-}
-
-fn nobody() -> SourceError {
-    SourceError::Hopeless("nobody writes the files".to_owned())
 }
 
 fn unreadable(error: &dyn std::error::Error) -> SourceError {
