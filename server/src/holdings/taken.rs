@@ -45,8 +45,9 @@ impl Bundles {
         };
         if !self.after.last().is_some_and(is_same) {
             if self.after.len() >= MOST_GIVEN {
-                // Of an agent that takes none it's enough to know that.
-                self.after.remove(0);
+                // Of an agent that says nothing it's enough to know what it has said last.
+                let unsaid = self.after.iter().position(|given| given.taken_at.is_none());
+                self.after.remove(unsaid.unwrap_or_default());
             }
             self.after.push(Given {
                 bundle: Arc::clone(bundle),

@@ -86,23 +86,14 @@ async fn renewed(lab: &Lab, agent: &Agent) -> Agent {
     renewed
 }
 
-async fn check(lab: &Lab, kind: Kind, step: Step, id: &str) -> pb::CheckStepResponse {
+async fn obstacles(lab: &Lab, kind: Kind, step: Step, id: &str) -> Vec<String> {
     let request = pb::CheckStepRequest {
         kind: kind.into(),
         step: step.into(),
         authority_id: id.to_owned(),
     };
     let mut client = AuthorityClient::new(lab.local().await);
-    client.check_step(request).await.unwrap().into_inner()
-}
-
-/// Whether only time stands in the way of the activation of an X.509 authority.
-async fn settling(lab: &Lab, id: &str) -> bool {
-    check(lab, Kind::X509, Step::Activate, id).await.settling
-}
-
-async fn obstacles(lab: &Lab, kind: Kind, step: Step, id: &str) -> Vec<String> {
-    let answer = check(lab, kind, step, id).await;
+    let answer = client.check_step(request).await.unwrap().into_inner();
     assert_eq!(
         usize::try_from(answer.obstacle_count).unwrap(),
         answer.obstacles.len()
@@ -358,11 +349,8 @@ async fn what_an_agent_was_given_counts_from_its_next_call_and_not_before_its_wo
     lab.clock.step_forward(60 * SETTLES);
     assert_eq!(reasons(Step::Activate, &new).await, [LACKS]);
     poll(&agent).await;
-    assert_eq!(reasons(Step::Activate, &new).await, [LACKS]);
-    assert!(settling(&lab, &new).await, "time alone is missing");
     lab.clock.step_forward(SETTLES);
     assert_eq!(reasons(Step::Activate, &new).await, [""; 0]);
-    assert!(!settling(&lab, &new).await);
 
     for (step, id) in [("activate", &new), ("taint", &old)] {
         let line = format!("localauthority x509 {step} -authorityID {id}");
