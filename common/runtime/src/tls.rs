@@ -5,6 +5,7 @@
 //! a connection that was made keeps its certificate, the next one shows the SVID of that moment.
 
 mod bootstrap;
+mod collector;
 mod own;
 mod page;
 mod verify;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 pub use bootstrap::RecordedChain;
+pub use collector::collector_config;
 use own::{LiveCertificate, NoCertificate, OwnCertificate};
 pub use page::{PageTlsError, page_config};
 pub use verify::UnexpectedPeer;

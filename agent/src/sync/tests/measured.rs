@@ -235,6 +235,7 @@ async fn one_trace_goes_from_the_workloads_call_to_the_signature() {
     let telemetry = TelemetryConfig {
         otlp: Some(OtlpConfig {
             endpoint: collector.endpoint(),
+            authorities: None,
             metrics: true,
             traces: true,
             logs: true,

@@ -105,8 +105,10 @@ pub enum TlsReaders {
 /// OpenTelemetry over gRPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpConfig {
-    /// The collector, such as `http://localhost:4317`.
+    /// The collector, such as `http://localhost:4317`, or by `https`.
     pub endpoint: String,
+    /// The authorities of a collector that is reached by TLS, if they aren't those that the system trusts.
+    pub authorities: Option<PathBuf>,
     /// Whether metrics are sent.
     pub metrics: bool,
     /// Whether traces are sent.
@@ -228,6 +230,7 @@ fn otlp(block: Section<'_>) -> Option<OtlpConfig> {
     let endpoint = endpoint.filter(|endpoint| {
         let host = endpoint
             .strip_prefix("http://")
+            .or_else(|| endpoint.strip_prefix("https://"))
             .map(|rest| rest.trim_end_matches('/'));
         let sound = host.is_some_and(|host| host.parse::<http::uri::Authority>().is_ok());
         if !sound {
@@ -236,9 +239,18 @@ fn otlp(block: Section<'_>) -> Option<OtlpConfig> {
         }
         sound
     });
+    let authorities = block.string("ca_file").map(PathBuf::from);
+    if authorities.is_some()
+        && endpoint
+            .as_ref()
+            .is_some_and(|endpoint| !endpoint.starts_with("https://"))
+    {
+        block.fault("ca_file", "is for an endpoint that begins with https://");
+    }
     block.finish(UnknownKeys::Fatal);
     Some(OtlpConfig {
         endpoint: endpoint?,
+        authorities,
         metrics,
         traces,
         logs,

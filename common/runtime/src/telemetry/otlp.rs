@@ -10,26 +10,43 @@ use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity}
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Key, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{SdkLogger, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
+use tonic::transport::Channel;
 
 use super::subject::Subject;
 use crate::config::OtlpConfig;
+use crate::grpc::{ConnectError, connect_tls_lazy};
 use crate::log::{Level, LogSink};
 use crate::supervisor::Supervisor;
+use crate::tls::{PageTlsError, collector_config};
 
 /// The instrumentation scope of all that is sent.
 const SCOPE: &str = "credence";
 
-/// An exporter that could not be set up.
+/// The port of OTLP over gRPC.
+const PORT: u16 = 4317;
+
+/// Exporters that could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("unable to send to the OpenTelemetry collector")]
-pub struct OtlpError(#[from] ExporterBuildError);
+pub enum OtlpError {
+    /// The library refuses.
+    #[error("unable to send to the OpenTelemetry collector")]
+    Exporter(#[from] ExporterBuildError),
+    /// The authorities of the collector can't be used.
+    #[error("unable to verify the OpenTelemetry collector")]
+    Tls(#[from] PageTlsError),
+    /// There is no way to it.
+    #[error(transparent)]
+    Connection(#[from] ConnectError),
+}
 
 /// The three kinds of what is sent, as far as they are on.
 pub(super) struct Otlp {
@@ -48,17 +65,15 @@ impl Otlp {
                 KeyValue::new("spiffe.trust_domain", subject.trust_domain.as_str().to_owned()),
             ])
             .build();
-        let endpoint = config.endpoint.as_str();
+        let channel = secure(config, subject)?;
         let mut otlp = Self {
             metrics: None,
             traces: None,
             logs: None,
         };
         if config.metrics {
-            let exporter = MetricExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .build()?;
+            let builder = MetricExporter::builder().with_tonic();
+            let exporter = reaching(builder, config, channel.clone()).build()?;
             let provider = SdkMeterProvider::builder()
                 .with_periodic_exporter(exporter)
                 .with_resource(resource.clone())
@@ -66,10 +81,8 @@ impl Otlp {
             otlp.metrics = Some(provider);
         }
         if config.traces {
-            let exporter = SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .build()?;
+            let builder = SpanExporter::builder().with_tonic();
+            let exporter = reaching(builder, config, channel.clone()).build()?;
             let provider = SdkTracerProvider::builder()
                 .with_batch_exporter(exporter)
                 .with_resource(resource.clone())
@@ -77,10 +90,8 @@ impl Otlp {
             otlp.traces = Some(provider);
         }
         if config.logs {
-            let exporter = LogExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .build()?;
+            let builder = LogExporter::builder().with_tonic();
+            let exporter = reaching(builder, config, channel).build()?;
             let provider = SdkLoggerProvider::builder()
                 .with_batch_exporter(exporter)
                 .with_resource(resource)
@@ -125,6 +136,32 @@ impl Otlp {
         if let Some(logs) = self.logs {
             drop(logs.shutdown());
         }
+    }
+}
+
+/// The connection of ours to a collector that is reached by TLS.
+fn secure(config: &OtlpConfig, subject: &Subject<'_>) -> Result<Option<Channel>, OtlpError> {
+    let Some(rest) = config.endpoint.strip_prefix("https://") else {
+        return Ok(None);
+    };
+    let rest = rest.trim_end_matches('/');
+    let (host, port) = match rest.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, port),
+        _ => (rest, PORT),
+    };
+    let tls = collector_config(config.authorities.as_deref(), subject.key_exchange)?;
+    Ok(Some(connect_tls_lazy(host, port, tls)?))
+}
+
+/// The exporter's way to the collector.
+fn reaching<B: WithExportConfig + WithTonicConfig>(
+    builder: B,
+    config: &OtlpConfig,
+    channel: Option<Channel>,
+) -> B {
+    match channel {
+        Some(channel) => builder.with_channel(channel),
+        None => builder.with_endpoint(config.endpoint.as_str()),
     }
 }
 

@@ -102,7 +102,7 @@ pub fn page_config(
     Ok(Arc::new(config))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PageTlsError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PageTlsError> {
     let failed = |source| PageTlsError::File {
         path: path.to_owned(),
         source,

@@ -88,11 +88,17 @@ fn opentelemetry_sends_everything_unless_told() {
         read(r#"telemetry { OTLP { endpoint = "http://localhost:4317" logs = false } }"#).unwrap();
     let want = OtlpConfig {
         endpoint: "http://localhost:4317".to_owned(),
+        authorities: None,
         metrics: true,
         traces: true,
         logs: false,
     };
     assert_eq!(config.otlp, Some(want));
+    let otlp = |inner| read(&format!("telemetry {{ OTLP {{\n{inner}\n}} }}"));
+    let (config, _) = otlp("endpoint = \"https://c.test:4317\"\nca_file = \"ca.pem\"").unwrap();
+    assert_eq!(config.otlp.unwrap().authorities, Some("ca.pem".into()));
+    let faults = otlp("endpoint = \"http://c.test:4317\"\nca_file = \"ca.pem\"").unwrap_err();
+    assert_eq!(faults.len(), 1);
 }
 
 #[test]
