@@ -5,6 +5,7 @@
 //! may have an identity. Invariants: no link in or on the way to a target folder is followed; what is half written is
 //! never seen; private keys are erased from memory and appear in no log.
 
+mod batch;
 mod folder;
 mod held;
 mod hooks;
@@ -16,6 +17,7 @@ mod password;
 mod render;
 mod source;
 mod status;
+mod target;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,8 @@ use credence_identity::SpiffeId;
 use credence_runtime::config::HealthChecks;
 use nix::sys::signal::Signal;
 
-use super::writer::Target;
+use super::batch::Named;
+use super::target::Target;
 
 pub(crate) use read::{read_block, read_helper};
 
@@ -42,15 +43,6 @@ pub struct Choice {
     pub spiffe_id: Option<SpiffeId>,
     /// The one with this hint; empty for the first.
     pub hint: String,
-}
-
-/// A file below the target folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// Its name, with folders where it has some: neither absolute nor with `..`.
-    pub name: PathBuf,
-    /// Its mode, exactly.
-    pub mode: u32,
 }
 
 /// The files of an X.509-SVID.

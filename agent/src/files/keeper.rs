@@ -18,13 +18,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroizing;
 
+use super::batch::{Batch, Rendered};
 use super::hooks::Hooks;
 use super::job::{Job, TokenFile};
 use super::material::Material;
-use super::render::{Rendered, jwt_bundles};
+use super::render::jwt_bundles;
 use super::source::{Event, Source, SourceError, Wants};
 use super::status::{Status, Write};
-use super::writer::{Batch, WriteError};
+use super::writer::WriteError;
 
 /// Events that wait while files are written.
 const EVENTS: usize = 4;

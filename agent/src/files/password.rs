@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use super::folder::{Folder, FolderError};
-use super::writer::Target;
+use super::target::Target;
 
 /// Larger files hold no password.
 const MOST: u64 = 4096;

@@ -1,7 +1,6 @@
 //! From documents to the bytes of files.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,30 +13,11 @@ use credence_identity::Timestamp;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::job::{Named, StoreForm, X509Files};
+use super::batch::{Batch, Named, Rendered};
+use super::job::{StoreForm, X509Files};
 use super::material::Material;
 use super::password::{PasswordError, read_password};
-use super::writer::{Batch, Target};
-
-/// A file with its bytes, which are erased with it.
-pub(crate) struct Rendered {
-    pub(crate) name: PathBuf,
-    pub(crate) mode: u32,
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
-}
-
-impl Rendered {
-    pub(crate) fn new(file: &Named, bytes: Zeroizing<Vec<u8>>) -> Self {
-        let Named { name, mode } = file.clone();
-        Self { name, mode, bytes }
-    }
-}
-
-impl fmt::Debug for Rendered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rendered({}, {} bytes)", self.name.display(), self.bytes.len())
-    }
-}
+use super::target::Target;
 
 /// Why there is nothing to be written.
 #[derive(Debug, thiserror::Error)]

@@ -44,7 +44,7 @@ impl Status {
     pub(crate) fn of(job: &Job) -> Self {
         let tokens = job.tokens.iter().map(|token| &token.file);
         let jwt = job.jwt_bundle.iter().chain(tokens);
-        let path = |file: &super::job::Named| job.target.folder.join(&file.name).display().to_string();
+        let path = |file: &super::batch::Named| job.target.folder.join(&file.name).display().to_string();
         Self(Arc::new(Mutex::new(Inner {
             x509: job.x509.as_ref().map(|_| Write::Unwritten),
             jwt: jwt.map(|file| (path(file), Write::Unwritten)).collect(),

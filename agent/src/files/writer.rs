@@ -8,29 +8,11 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::batch::{Batch, Rendered};
 use super::folder::{Content, Folder, FolderError, beside, is_beside};
-use super::owner::{NotPermitted, Owner};
-use super::render::{RenderError, Rendered};
-
-/// Where files go, and whose they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The folder; it must exist.
-    pub folder: PathBuf,
-    /// Whose files they are to be.
-    pub owner: Owner,
-    /// Whether a folder in which strangers can replace names is refused.
-    pub guarded: bool,
-}
-
-/// What is written in one go.
-#[derive(Debug)]
-pub(crate) enum Batch {
-    /// Files that belong together, named by the first.
-    Generation(Vec<Rendered>),
-    /// One file by itself.
-    Single(Rendered),
-}
+use super::owner::NotPermitted;
+use super::render::RenderError;
+use super::target::Target;
 
 /// A step that is done: after each the process may die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

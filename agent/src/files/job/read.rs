@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use super::arguments::split;
 use super::{Choice, Helper, HookSettings, Job, Named, StoreFile, StoreForm, TokenFile, X509Files};
 use crate::files::owner::Owner;
-use crate::files::writer::Target;
+use crate::files::target::Target;
 
 /// The port of the probes when none is named.
 const HEALTH_PORT: u16 = 8081;

@@ -10,10 +10,11 @@ use credence_runtime::clock::ManualClock;
 
 use super::*;
 use crate::cache::testing::{START, authority, entry, svid};
-use crate::files::job::{Choice, HookSettings, Named, X509Files};
+use crate::files::batch::Named;
+use crate::files::job::{Choice, HookSettings, X509Files};
 use crate::files::owner::Owner;
 use crate::files::source::Token;
-use crate::files::writer::Target;
+use crate::files::target::Target;
 
 /// A source that says what a test sends, and hands out numbered tokens of an hour.
 struct Said {

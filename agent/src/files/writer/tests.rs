@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::files::owner::Owner;
 
 const NAMES: [&str; 3] = ["svid.pem", "svid_key.pem", "bundle.pem"];
 
