@@ -241,7 +241,7 @@ fn what_is_required_and_what_excludes_what() {
         ("server_port = 0", "agent.server_port: must not be 0"),
         (
             "workload_x509_svid_key_type = \"rsa-4096\"",
-            "agent.workload_x509_svid_key_type: must be",
+            "agent.workload_x509_svid_key_type: key type \"rsa-4096\" is too slow for workloads",
         ),
         (
             "join_token = \"x\" join_token_file = \"y\"",

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use credence_crypto::{KeyType, PrivateKey, Signer as _, csr};
+use proptest::prelude::*;
 use prost_types::Value;
 
 use super::*;
@@ -111,5 +112,31 @@ fn only_identities_of_namespaces_and_service_accounts_are_istios() {
     for other in odd.map(id).into_iter().chain([foreign]) {
         let refused = read(&csr_of(&key, Some(&other)), None).unwrap_err();
         assert_eq!(refused, Malformed::Form(other, trust_domain()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is put in the place of a part of a good request, what is understood is signed by its own key and of Istio's
+    /// form; nothing panics.
+    #[test]
+    fn strangers_texts_never_break_the_reading(
+        at in 0_usize..400,
+        length in 0_usize..40,
+        instead in ".{0,40}",
+        field_text in "(spiffe://example.org/ns/[a-z./]{0,9}/sa/[a-z]{0,3}|.{0,30})",
+    ) {
+        let good = csr_of(&key(), Some(&id("/ns/shop/sa/web")));
+        let (start, end) = (at.min(good.len()), (at + length).min(good.len()));
+        let (before, after) = (good.get(..start).unwrap(), good.get(end..).unwrap());
+        let spoiled = format!("{before}{instead}{after}");
+        for csr in [&spoiled, &good] {
+            if let Ok(asked) = read(csr, field(IMPERSONATED, Kind::StringValue(field_text.clone()))) {
+                prop_assert!(has_form(asked.id.path()) && asked.id.is_member_of(&trust_domain()));
+                let again = VerifiedCsr::from_der(&asked.csr).unwrap();
+                prop_assert_eq!(again.public_key(), &asked.key);
+            }
+        }
     }
 }
