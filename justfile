@@ -32,7 +32,7 @@ fuzz-coverage TARGET SECONDS="60":
 
 # The file systems of the images, around a binary that is linked statically.
 image:
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release -p credence --target x86_64-unknown-linux-gnu
+    RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' cargo build --release -p credence --target x86_64-unknown-linux-gnu
     rm -rf deploy/image/server deploy/image/agent
     for role in server agent; do deploy/image/layout.sh "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/credence" "spire-$role" "deploy/image/$role"; done
 
