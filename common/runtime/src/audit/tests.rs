@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
@@ -12,6 +12,8 @@ const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
 #[derive(Clone, Default)]
 struct Paper {
     written: Arc<Mutex<Vec<u8>>>,
+    /// Ends of lines in it. Whoever waits for them must not hold the lock that the writer needs.
+    ends: Arc<AtomicUsize>,
     broken: Arc<AtomicBool>,
 }
 
@@ -24,13 +26,8 @@ impl Paper {
             .collect()
     }
 
-    fn count(&self) -> usize {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.iter().filter(|byte| **byte == b'\n').count()
-    }
-
     async fn wait_for(&self, lines: usize) -> Vec<Value> {
-        while self.count() < lines {
+        while self.ends.load(Ordering::SeqCst) < lines {
             tokio::task::yield_now().await;
         }
         self.lines()
@@ -42,7 +39,10 @@ impl Write for Paper {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("disk full"));
         }
-        self.written.lock().unwrap().write(bytes)
+        self.written.lock().unwrap().extend_from_slice(bytes);
+        let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
+        self.ends.fetch_add(ends, Ordering::SeqCst);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
