@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use credence_crypto::x509::X509SvidKey;
 use credence_runtime::audit::{AuditLog, AuditSink};
 use credence_runtime::clock::{Clock, StepWatch};
-use credence_runtime::config::{HealthChecks, TelemetryConfig};
+use credence_runtime::config::{
+    Document, HealthChecks, Reconfigurable, TelemetryConfig, reconfigure_on_signal,
+};
 use credence_runtime::fs::{FsError, bind_unix};
 use credence_runtime::health::{Findings, serve_health};
 use credence_runtime::log::{LogError, LogHandle};
@@ -33,6 +35,7 @@ use crate::api::istio::{Istio, IstioOptions};
 use crate::api::{Ground, PublicApis, serve_explain, serve_public};
 use crate::attestor::workload::{ProcFs, UnixOptions, WorkloadAttestors};
 use crate::cache::Cache;
+use crate::config::unix_from;
 use crate::explain::{Node, Refusals, Running, SocketFile};
 use crate::files::{self, Job, Status};
 use crate::sync::{self, FirstError, SyncPlan};
@@ -59,6 +62,8 @@ pub struct Plan {
     pub istio: Option<IstioOptions>,
     /// The workload attestor `unix`, if it is configured.
     pub unix: Option<UnixOptions>,
+    /// A file with its options, read again at SIGUSR1.
+    pub unix_file: Option<PathBuf>,
     /// Where `/proc` is.
     pub proc: ProcFs,
     /// Files that are kept current for software of this host.
@@ -109,6 +114,9 @@ pub enum StartError {
     /// The port for Istio can't be protected.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Signals can't be received.
+    #[error("unable to listen for signals")]
+    Signals(#[source] io::Error),
     /// It was stopped before it was ready: its supervisor says why.
     #[error("stopped before the first synchronisation")]
     Stopped,
@@ -162,10 +170,10 @@ pub async fn start(
     let statuses = files.iter().map(|(status, _)| status.clone()).collect();
     let health = health(plan.health, (ready.clone(), statuses), supervisor).await?;
     let steps = StepWatch::spawn(clock.clone(), supervisor);
-    let unix = plan.unix;
     let key_exchange = plan.sync.key_exchange;
+    let unix = (plan.unix, plan.unix_file.as_deref());
     let node = Node {
-        attestors: Arc::new(WorkloadAttestors::new(unix, plan.proc.clone(), clock.clone())),
+        attestors: workload_attestors(unix, &plan.proc, &clock, supervisor)?,
         proc: plan.proc.clone(),
         clock: clock.clone(),
         journal: plan.sync.journal.clone(),
@@ -277,6 +285,27 @@ async fn serve_istio(
     istio.serve(listener, supervisor)?;
     tracing::info!(address = %bound, network = "tcp", subsystem_name = "endpoints", "Starting Istio CA API");
     Ok(Some(bound))
+}
+
+/// With a data file, `unix` has at each SIGUSR1 what the file says then. Without, the signal does nothing.
+fn workload_attestors(
+    (unix, file): (Option<UnixOptions>, Option<&Path>),
+    proc: &ProcFs,
+    clock: &Arc<dyn Clock>,
+    supervisor: &Supervisor,
+) -> Result<Arc<WorkloadAttestors>, StartError> {
+    let attestors = Arc::new(WorkloadAttestors::new(unix, proc.clone(), clock.clone()));
+    let reconfigurable = |file| {
+        let attestors = attestors.clone();
+        let apply = move |document: &Document| {
+            attestors.configure_unix(unix_from(document)?);
+            Ok(())
+        };
+        Reconfigurable::new("WorkloadAttestor", "unix", file, Box::new(apply))
+    };
+    let plugins = file.map(reconfigurable).into_iter().collect();
+    reconfigure_on_signal(plugins, supervisor).map_err(StartError::Signals)?;
+    Ok(attestors)
 }
 
 /// An agent that can't be asked serves all the same.

@@ -35,7 +35,7 @@ use crate::attestor::workload::UnixOptions;
 use crate::cache::CacheLimits;
 use crate::files::{self, Job};
 use crate::sync::{BundleSource, Rebootstrap, ServerAddress};
-pub use plugins::{KeyManagerConfig, NodeAttestorConfig};
+pub use plugins::{KeyManagerConfig, NodeAttestorConfig, unix_from};
 
 /// Something that doesn't keep the agent from starting.
 pub type Warning = Fault;
@@ -69,6 +69,8 @@ pub struct AgentConfig {
     pub key_manager: KeyManagerConfig,
     /// The workload attestor `unix`, if configured.
     pub unix: Option<UnixOptions>,
+    /// Its `plugin_data_file`, read again at SIGUSR1.
+    pub unix_file: Option<PathBuf>,
     /// Keys of workloads.
     pub workload_key_type: KeyType,
     /// How much is cached.
@@ -220,6 +222,7 @@ fn read_agent(
         node_attestor: plugins.node_attestor(agent, join_token)?,
         key_manager: plugins.key_manager?,
         unix: plugins.unix,
+        unix_file: plugins.unix_file,
         workload_key_type,
         cache,
         sync_interval: experimental.sync_interval,

@@ -28,6 +28,7 @@ mod istio;
 mod mtls;
 mod node_certificate;
 mod promtool;
+mod reconfigured;
 mod refusals;
 mod rotation;
 mod suites;

@@ -2,7 +2,7 @@
 //! contexts, each under a name that the Envoy's configuration asks for.
 //!
 //! On the Workload API's socket, without its security header, which Envoy can't send. Invariant: all three methods answer
-//! from [`secrets`] alone, for a caller attested afresh before each answer.
+//! from `secrets` alone, for a caller attested afresh before each answer.
 
 mod delta;
 mod form;

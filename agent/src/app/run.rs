@@ -164,6 +164,7 @@ impl Plan {
             },
             istio: config.istio,
             unix: config.unix,
+            unix_file: config.unix_file,
             proc: ProcFs::from_env(),
             files: config.files,
             health: config.health_checks,

@@ -56,6 +56,13 @@ impl WorkloadAttestors {
         self.measured.by(telemetry);
     }
 
+    /// Gives the attestor `unix`, if it is switched on, other options from the next process on.
+    pub fn configure_unix(&self, options: UnixOptions) {
+        if let Some(unix) = &self.unix {
+            unix.configure(options);
+        }
+    }
+
     /// What the attestors could say of a process, in the order in which they are asked.
     pub fn offers(&self) -> Vec<Offer> {
         self.unix.iter().map(UnixAttestor::offer).collect()

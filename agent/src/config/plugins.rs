@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use credence_runtime::config::{Located, Section, UnknownKeys, each_plugin, missing_plugin};
+use credence_runtime::config::{
+    Document, Fault, Located, Report, Section, UnknownKeys, each_plugin, missing_plugin,
+};
 
 use crate::attestor::node::{JoinToken, X509Pop};
 use crate::attestor::workload::UnixOptions;
@@ -35,6 +37,7 @@ pub(super) struct Plugins {
     attestors: usize,
     pub(super) key_manager: Option<KeyManagerConfig>,
     pub(super) unix: Option<UnixOptions>,
+    pub(super) unix_file: Option<PathBuf>,
 }
 
 impl Plugins {
@@ -75,6 +78,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
         attestors: 0,
         key_manager: None,
         unix: None,
+        unix_file: None,
     };
     let managers = each_plugin(
         &plugins,
@@ -116,10 +120,8 @@ pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
         "WorkloadAttestor",
         &mut |name, data| match name.value.as_str() {
             "unix" => {
-                read.unix = Some(UnixOptions {
-                    discover_workload_path: data.boolean("discover_workload_path").unwrap_or(false),
-                    workload_size_limit: data.integer("workload_size_limit").unwrap_or(0),
-                });
+                read.unix = Some(unix(&data));
+                read.unix_file = data.whole_file().map(PathBuf::from);
                 data.finish(UnknownKeys::Fatal);
             }
             _ => missing(&plugins, "WorkloadAttestor", name, data, &["unix"]),
@@ -134,6 +136,25 @@ pub(super) fn read(root: &Section<'_>) -> Option<Plugins> {
     });
     plugins.finish(UnknownKeys::Fatal);
     Some(read)
+}
+
+fn unix(data: &Section<'_>) -> UnixOptions {
+    UnixOptions {
+        discover_workload_path: data.boolean("discover_workload_path").unwrap_or(false),
+        workload_size_limit: data.integer("workload_size_limit").unwrap_or(0),
+    }
+}
+
+/// The data of the attestor `unix` from a file of its own.
+///
+/// # Errors
+/// All faults at once.
+pub fn unix_from(document: &Document) -> Result<UnixOptions, Vec<Fault>> {
+    let report = Report::new();
+    let data = document.root(&report);
+    let options = unix(&data);
+    data.finish(UnknownKeys::Fatal);
+    report.finish("unix", Some(options)).map(|(options, _)| options)
 }
 
 /// The token of `join_token`, or of the file that `join_token_file` names.

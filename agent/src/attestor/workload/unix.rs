@@ -4,7 +4,7 @@
 //! gets nothing, or it could lend its connection to a program with more rights (a set-user-ID program, say).
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use credence_identity::diagnosis::Offer;
 use credence_identity::{Selector, SelectorError, SelectorSet};
@@ -51,7 +51,8 @@ pub enum UnixError {
 
 #[derive(Debug)]
 pub(super) struct UnixAttestor {
-    hashing: Option<Hashing>,
+    /// Of the executable, where it is looked at.
+    hashing: RwLock<Option<Hashing>>,
     proc: ProcFs,
     users: Names,
     groups: Names,
@@ -60,18 +61,22 @@ pub(super) struct UnixAttestor {
 
 impl UnixAttestor {
     pub(super) fn new(options: UnixOptions, proc: ProcFs, clock: Arc<dyn Clock>) -> Self {
-        let hashing = match u64::try_from(options.workload_size_limit) {
-            Err(_) => Hashing::Never,
-            Ok(0) => Hashing::Always,
-            Ok(limit) => Hashing::UpTo(limit),
-        };
         Self {
-            hashing: options.discover_workload_path.then_some(hashing),
+            hashing: RwLock::new(hashing(options)),
             proc,
             users: Names::of_users(),
             groups: Names::of_groups(),
             executables: Arc::new(Executables::new(clock)),
         }
+    }
+
+    /// Has other options from the next process on.
+    pub(super) fn configure(&self, options: UnixOptions) {
+        *self.hashing.write().unwrap_or_else(PoisonError::into_inner) = hashing(options);
+    }
+
+    fn hashing(&self) -> Option<Hashing> {
+        *self.hashing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What this attestor says of a process.
@@ -88,19 +93,17 @@ impl UnixAttestor {
             ],
             off: Vec::new(),
         };
-        let of_the_executable = [("path", self.hashing.is_some()), ("sha256", self.hashes())];
+        let hashing = self.hashing();
+        let hashes = matches!(hashing, Some(Hashing::Always | Hashing::UpTo(_)));
+        let of_the_executable = [("path", hashing.is_some()), ("sha256", hashes)];
         for (kind, is_on) in of_the_executable {
-            match (is_on, self.hashing.is_some()) {
+            match (is_on, hashing.is_some()) {
                 (true, _) => offer.kinds.push(kind),
                 (false, true) => offer.off.push((kind, HASHING_FIX)),
                 (false, false) => offer.off.push((kind, DISCOVERY_FIX)),
             }
         }
         offer
-    }
-
-    fn hashes(&self) -> bool {
-        matches!(self.hashing, Some(Hashing::Always | Hashing::UpTo(_)))
     }
 
     /// The selectors of the process as it is now.
@@ -131,7 +134,7 @@ impl UnixAttestor {
                 add(by_name, &name)?;
             }
         }
-        if let Some(hashing) = self.hashing {
+        if let Some(hashing) = self.hashing() {
             let Executable { path, sha256 } = self.executable(caller.pid(), hashing).await?;
             path.map_or(Ok(()), |path| add("path", &path))?;
             sha256.map_or(Ok(()), |hash| add("sha256", &hash))?;
@@ -144,4 +147,13 @@ impl UnixAttestor {
         let looked = tokio::task::spawn_blocking(move || executables.look(&exe, hashing)).await;
         Ok(looked.map_err(|_| UnixError::Interrupted)??)
     }
+}
+
+fn hashing(options: UnixOptions) -> Option<Hashing> {
+    let hashing = match u64::try_from(options.workload_size_limit) {
+        Err(_) => Hashing::Never,
+        Ok(0) => Hashing::Always,
+        Ok(limit) => Hashing::UpTo(limit),
+    };
+    options.discover_workload_path.then_some(hashing)
 }

@@ -5,6 +5,9 @@ mod collector;
 
 use std::io;
 
+use credence_proto::envoy::service::discovery::v3::DiscoveryRequest;
+use credence_proto::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use credence_proto::google::rpc;
 use credence_proto::spiffe_workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use credence_proto::spiffe_workload::{JwtsvidRequest, ValidateJwtsvidRequest, X509svidRequest};
 use credence_proto::spire::api::server::entry::v1 as entry_pb;
@@ -22,6 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::lab::id_of;
 use super::*;
 use crate::api::PublicApis;
+use crate::api::sds::SdsOptions;
 use crate::api::workload::WorkloadOptions;
 use crate::app;
 use crate::attestor::workload::{ProcFs, UnixOptions};
@@ -35,6 +39,7 @@ struct Whole {
     bound: app::Bound,
     supervisor: Supervisor,
     workload: SpiffeWorkloadApiClient<Channel>,
+    secrets: SecretDiscoveryServiceClient<Channel>,
 }
 
 impl Whole {
@@ -46,10 +51,11 @@ impl Whole {
             admin: None,
             apis: PublicApis {
                 workload: Some(WorkloadOptions::default()),
-                sds: None,
+                sds: Some(SdsOptions::default()),
             },
             istio: None,
             unix: Some(UnixOptions::default()),
+            unix_file: None,
             proc: ProcFs::at("/proc"),
             files: Vec::new(),
             health: None,
@@ -86,7 +92,8 @@ impl Whole {
         let whole = Self {
             bound,
             supervisor,
-            workload: SpiffeWorkloadApiClient::new(channel),
+            workload: SpiffeWorkloadApiClient::new(channel.clone()),
+            secrets: SecretDiscoveryServiceClient::new(channel),
         };
         let mut in_cache = whole.bound.cache.subscribe(SelectorSet::default());
         while whole.bound.cache.entry_count() == 0 {
@@ -140,6 +147,7 @@ async fn every_series_of_spires_agent_that_has_a_meaning_here_is_on_the_page() {
         svid,
     };
     agent.workload.validate_jwtsvid(asked(request)).await.unwrap();
+    refuse_a_secret(&mut agent).await;
     let stream = agent
         .workload
         .fetch_x509svid(asked(X509svidRequest {}))
@@ -196,6 +204,11 @@ async fn every_series_of_spires_agent_that_has_a_meaning_here_is_on_the_page() {
         "workload_api_workload_attestation",
         "workload_api_workload_attestation_elapsed_time_sum",
         "workload_api_workload_attestor",
+        "sds_api_connection",
+        "sds_api_connections",
+        "sds_api_nack",
+        "rpc_sds_v3_fetch_secrets",
+        "rpc_sds_v3_stream_secrets",
         "rpc_workload_api_fetch_jwtsvid",
         "rpc_workload_api_fetch_jwtsvid_elapsed_time_sum",
         "rpc_workload_api_fetch_x509svid_elapsed_time_sum",
@@ -207,6 +220,31 @@ async fn every_series_of_spires_agent_that_has_a_meaning_here_is_on_the_page() {
         .collect();
     assert!(missing.is_empty(), "{missing:?}: {page}");
     agent.stop().await;
+}
+
+/// As an Envoy does that can't use what it was sent.
+async fn refuse_a_secret(agent: &mut Whole) {
+    let (requests, sent) = mpsc::channel(2);
+    let request = DiscoveryRequest {
+        resource_names: vec!["default".to_owned()],
+        ..DiscoveryRequest::default()
+    };
+    agent.secrets.fetch_secrets(request.clone()).await.unwrap();
+    requests.send(request.clone()).await.unwrap();
+    let sent = tokio_stream::wrappers::ReceiverStream::new(sent);
+    let mut answers = agent.secrets.stream_secrets(sent).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    let refusal = DiscoveryRequest {
+        response_nonce: answer.nonce,
+        error_detail: Some(rpc::Status {
+            message: "KEY_VALUES_MISMATCH".to_owned(),
+            ..rpc::Status::default()
+        }),
+        ..request
+    };
+    requests.send(refusal).await.unwrap();
+    drop(requests);
+    while answers.message().await.unwrap().is_some() {}
 }
 
 async fn page(address: std::net::SocketAddr) -> String {
