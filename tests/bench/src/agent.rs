@@ -45,7 +45,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments, report: &mut R
 }
 
 /// The uid that entries select: this process's.
-fn nix_uid() -> String {
+pub(crate) fn nix_uid() -> String {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self")
         .map(|metadata| metadata.uid().to_string())
@@ -67,7 +67,7 @@ fn with_header<T>(message: T) -> Request<T> {
     request
 }
 
-async fn x509_stream(channel: Channel) -> Result<Streaming<X509svidResponse>> {
+pub(crate) async fn x509_stream(channel: Channel) -> Result<Streaming<X509svidResponse>> {
     let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(64 << 20);
     Ok(client
         .fetch_x509svid(with_header(X509svidRequest {}))

@@ -24,6 +24,7 @@ mod node;
 mod options;
 mod raw;
 mod report;
+mod streams;
 
 use std::path::PathBuf;
 
@@ -36,7 +37,7 @@ struct Arguments {
     /// The binary to measure.
     #[arg(long, default_value = "target/release/credence")]
     binary: PathBuf,
-    /// Groups to run, all by default: issuance, options, entries, idle, agent.
+    /// Groups to run, all by default: issuance, options, entries, idle, agent, streams.
     #[arg(long)]
     only: Vec<String>,
     /// Seconds of load per figure.
@@ -79,6 +80,9 @@ async fn main() -> Result<()> {
     }
     if arguments.wants("agent") {
         agent::measure(&binary, &arguments, &mut report).await?;
+    }
+    if arguments.wants("streams") {
+        streams::measure(&binary, &arguments, &mut report).await?;
     }
     report.print();
     Ok(())
