@@ -93,7 +93,10 @@ impl World {
         fs::create_dir_all(&folder).expect("make a folder");
         let path = folder.join("sleep");
         if !path.exists() {
-            fs::copy("/bin/sleep", &path).expect("copy a program");
+            // By another process: a child that one of our threads starts meanwhile would hold the copy open for writing,
+            // and what is open for writing can't be run.
+            let copied = Command::new("cp").arg("/bin/sleep").arg(&path).status();
+            assert!(copied.expect("run cp").success(), "copy a program");
         }
         let mut command = Command::new(&path);
         command.arg("600").stdin(Stdio::null());
