@@ -14,6 +14,7 @@ pub mod arbitrary;
 pub mod counterparts;
 mod lab;
 mod process;
+pub mod raw;
 
 pub use lab::{Lab, Settings};
 pub use process::{Process, wait_until};
